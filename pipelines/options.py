@@ -1,0 +1,316 @@
+"""Every option of the pipeline, once: the command line, the flex template and the docs use it."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms.shards import Rules
+from transforms.users import UserThresholds
+
+
+class UsageError(Exception):
+    """The command is wrong; the message says what and how to put it right."""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _ratio(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1 or math.isnan(value):
+        raise ValueError
+    return value
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError
+    return text
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: Its name, without dashes.
+        group: The heading it stands under in the help.
+        label: A short title, for the flex template's form.
+        help: What it does, with its unit.
+        example: A value that shows its form.
+        parse: Reads its text; a ValueError means the text is wrong.
+        expected: What the text must be, for the message when it is not.
+        pattern: Regular expression of the texts that a form should let through.
+        default: Its value when it is not given; None where there is none.
+        required: True where it must be given.
+        several: True where it may be given several values.
+        flag: True where it takes no value.
+    """
+
+    name: str
+    group: str
+    label: str
+    help: str
+    example: str
+    parse: Callable[[str], Any] = _text
+    expected: str = "text"
+    pattern: str = ".+"
+    default: Any = None
+    required: bool = False
+    several: bool = False
+    flag: bool = False
+
+
+_DAYS: Final = {"parse": _positive, "expected": "a whole number of days, at least 1"}
+_WHOLE: Final = "^[1-9][0-9]*$"
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "input",
+        "Input and output",
+        "Input files",
+        "CSV files, plain, .gz, .zst or .bz2, local or gs://: one or more globs, "
+        "separated by spaces or commas.",
+        "gs://bucket/2019-*.csv.gz",
+        required=True,
+        several=True,
+        expected="one or more globs",
+    ),
+    Option(
+        "output",
+        "Input and output",
+        "Warehouse folder",
+        "Folder of the warehouse, local or gs://; it is made if need be.",
+        "gs://bucket/warehouse",
+        required=True,
+        expected="a folder",
+    ),
+    Option(
+        "max_rejected_ratio",
+        "Input and output",
+        "Share of rows that may be rejected",
+        "Share of the rows read, 0 to 1, beyond which rejected rows fail the run.",
+        "0.01",
+        parse=_ratio,
+        expected="a number from 0 to 1",
+        pattern="^(0(\\.[0-9]+)?|1(\\.0+)?)$",
+        default=0.01,
+    ),
+    Option(
+        "as_of",
+        "Rules",
+        "As-of date",
+        "Date (YYYY-MM-DD, UTC) from which days since an activity are counted; "
+        "by default the latest event_date kept.",
+        "2020-04-30",
+        parse=dt.date.fromisoformat,
+        expected="a date like 2020-04-30",
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+    ),
+    Option(
+        "session_timeout_seconds",
+        "Rules",
+        "Session timeout",
+        "Seconds between neighbouring events beyond which the next session starts.",
+        "1800",
+        parse=_positive,
+        expected="a whole number of seconds, at least 1",
+        pattern=_WHOLE,
+        default=3600,
+    ),
+    Option(
+        "churn_threshold_days",
+        "Rules",
+        "Churn threshold",
+        "Days without purchase and activity beyond which a buyer counts as churned.",
+        "60",
+        pattern=_WHOLE,
+        default=60,
+        **_DAYS,
+    ),
+    Option(
+        "at_risk_threshold_days",
+        "Rules",
+        "At-risk threshold",
+        "Days without purchase beyond which a buyer counts as at risk.",
+        "45",
+        pattern=_WHOLE,
+        default=45,
+        **_DAYS,
+    ),
+    Option(
+        "declining_threshold_days",
+        "Rules",
+        "Declining threshold",
+        "Days without purchase beyond which a buyer counts as declining.",
+        "30",
+        pattern=_WHOLE,
+        default=30,
+        **_DAYS,
+    ),
+    Option(
+        "session_outlier_ratio",
+        "Rules",
+        "Session outlier ratio",
+        "Events per session beyond which a user's sessions count as anomalous.",
+        "200",
+        parse=_positive,
+        expected="a whole number, at least 1",
+        pattern=_WHOLE,
+        default=200,
+    ),
+    Option(
+        "cohort_observation_window_days",
+        "Rules",
+        "Cohort observation window",
+        "Days for which a customer of a churn cohort must have been observed.",
+        "90",
+        pattern=_WHOLE,
+        default=90,
+        **_DAYS,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run, by name; see `OPTIONS` for what each means."""
+
+    input: tuple[str, ...]
+    output: str
+    max_rejected_ratio: float
+    as_of: dt.date | None
+    session_timeout_seconds: int
+    churn_threshold_days: int
+    at_risk_threshold_days: int
+    declining_threshold_days: int
+    session_outlier_ratio: int
+    cohort_observation_window_days: int
+
+    @property
+    def rules(self) -> Rules:
+        """The options that decide values."""
+        return Rules(
+            as_of=self.as_of,
+            session_timeout_seconds=self.session_timeout_seconds,
+            cohort_observation_window_days=self.cohort_observation_window_days,
+            thresholds=UserThresholds(
+                churn_days=self.churn_threshold_days,
+                at_risk_days=self.at_risk_threshold_days,
+                declining_days=self.declining_threshold_days,
+                session_outlier_ratio=self.session_outlier_ratio,
+            ),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
+            "input": list(self.input),
+            "as_of": self.as_of and self.as_of.isoformat(),
+        }
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return option.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {option.expected}; for example --{option.name}={option.example}"
+            ) from error
+
+    return read
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of the pipeline's own options."""
+    parser = _Parser(
+        prog="customer-analytics",
+        description="Read REES46 clickstream CSVs; publish events, sessions, users, RFM segments, "
+        "funnel and churn tables.",
+        epilog="Beam's own options, such as --runner, --project or --temp_location, pass through. "
+        "Without --runner the pipeline runs here, on all cores. "
+        "Exit codes: 0 published, 1 the run failed, 2 the command was wrong.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        shown = "" if option.default is None else f" Default: {option.default}."
+        if option.flag:
+            groups[option.group].add_argument(
+                f"--{option.name}", action="store_true", help=option.help
+            )
+            continue
+        groups[option.group].add_argument(
+            f"--{option.name}",
+            type=_reader(option),
+            required=option.required,
+            default=option.default,
+            nargs="+" if option.several else None,
+            action="extend" if option.several else "store",
+            metavar=option.name.upper() if not option.several else "GLOB",
+            help=(option.help + shown).replace("%", "%%"),
+        )
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
+    """Read a command line.
+
+    Returns:
+        The pipeline's own options, and Beam's, unread.
+
+    Raises:
+        UsageError: An option is missing, wrong, or nobody's.
+    """
+    parsed, beam_arguments = argument_parser().parse_known_args(list(arguments))
+    values = vars(parsed)
+    for option in OPTIONS:
+        if option.several and values[option.name]:
+            values[option.name] = tuple(
+                part for value in values[option.name] for part in re.split(r",(?=\S)", value)
+            )
+    options = RunOptions(**values)
+    require_known(beam_arguments)
+    return options, beam_arguments
+
+
+def require_known(beam_arguments: Sequence[str]) -> None:
+    """Check that Beam knows the options which are not ours; by itself it would ignore them.
+
+    Raises:
+        UsageError: Names the first that it does not know, and the nearest that exists.
+    """
+    parser = _Parser(allow_abbrev=False)
+    for subclass in PipelineOptions.__subclasses__():
+        subclass._add_argparse_args(parser)  # noqa: SLF001 - the way Beam itself collects them
+    _, unknown = parser.parse_known_args(list(beam_arguments))
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001
+        known += [f"--{option.name}" for option in OPTIONS]
+        name = unknown[0].partition("=")[0]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        raise UsageError(f"unknown option {unknown[0]}{hint}")

@@ -1,0 +1,2 @@
+def summarize(output, seconds):
+    return f"{output} {seconds:.1f}s"

@@ -1,0 +1,39 @@
+"""What every test may use: the sample data, and the rule for tools a machine may lack."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test for something the machine lacks; fail it where all must run (CI)."""
+    if os.environ.get("ESTORE_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (ESTORE_REQUIRE_ALL=1 forbids to skip)", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample-data",
+        metavar="DIR",
+        default=os.environ.get("ESTORE_SAMPLE_DATA"),
+        help="folder with samples of the REES46 files (default: $ESTORE_SAMPLE_DATA)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = config.getoption("--sample-data")
+    if folder and not Path(folder).is_dir():
+        message = f"--sample-data (or ESTORE_SAMPLE_DATA): {folder} is not a folder"
+        raise pytest.UsageError(message)
+
+
+@pytest.fixture(scope="session")
+def sample_data(pytestconfig: pytest.Config) -> Path:
+    """The folder with samples of the REES46 files."""
+    folder = pytestconfig.getoption("--sample-data")
+    if not folder:
+        skip_or_fail("needs REES46 samples: give --sample-data=DIR or set ESTORE_SAMPLE_DATA")
+    return Path(folder).resolve()

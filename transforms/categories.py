@@ -1,0 +1,178 @@
+"""Metrics by product category: metrics_categories and metrics_category_rfm.
+
+An event counts for the category of its product in dim_products, which is known only when all events
+are. Sums come from the products. Distinct sessions and users need to know who touched what: the
+session shards send each (session, user, category) once, which is a fraction of the events.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from transforms.events import is_type
+from transforms.exact import rate
+from transforms.products import EVENT_SUMS, Catalogue, metric_levels
+from transforms.schema import METRICS_CATEGORIES, METRICS_CATEGORY_RFM
+
+_LEVELS = ("category_lvl_1", "category_lvl_2")
+
+
+def touches(events: pl.DataFrame, ambiguous: pl.Series, shard: int) -> pl.DataFrame:
+    """Who touched what, each once.
+
+    A row is counted in the user shard of its `user_id`. A session of several users would be counted
+    in several, so its rows are parted: one per user and category, without the session, and one per
+    category, with the session, in the shard of its largest user.
+
+    Args:
+        events: Kept events of a session shard with `session_number`, sorted by it.
+        ambiguous: Products that occur with several category_ids. Any other product's category in
+            dim_products is that of its events; these are sent themselves.
+        shard: Number of the session shard.
+
+    Returns:
+        Columns `user_id`, `is_user` (Boolean: the row counts for the user), `session` (UInt64,
+        unique over all shards; NULL where the row does not count for one), `category_id` and
+        `product_id` (NULL unless the product is ambiguous; `category_id` then is).
+    """
+    is_ambiguous = pl.col("product_id").is_in(ambiguous.implode())
+    what = ("category_id", "product_id")
+    touched = events.select(
+        "session_number",
+        "user_id",
+        pl.when(~is_ambiguous).then("category_id").alias("category_id"),
+        pl.when(is_ambiguous).then("product_id").alias("product_id"),
+    )
+    # Neighbours are mostly alike: comparing them first leaves little to hash.
+    changed = pl.any_horizontal(pl.all().ne_missing(pl.all().shift()))
+    distinct = touched.filter(changed | (pl.int_range(pl.len()) == 0)).unique()
+    numbers = pl.col("session_number")
+    rows = distinct.select(
+        "user_id",
+        pl.lit(value=True).alias("is_user"),
+        (numbers.cast(pl.UInt64) + (shard << 32)).alias("session"),
+        *what,
+        "session_number",
+    )
+    shared = events.filter(
+        (numbers == numbers.shift()) & (pl.col("user_id") != pl.col("user_id").shift())
+    )["session_number"]
+    if shared.len():
+        is_shared = numbers.is_in(shared.unique().implode())
+        of_users = rows.filter(is_shared).with_columns(session=pl.lit(None, pl.UInt64))
+        of_sessions = (
+            rows.filter(is_shared)
+            .with_columns(
+                user_id=pl.col("user_id").max().over("session_number"),
+                is_user=pl.lit(value=False),
+            )
+            .unique()
+        )
+        rows = pl.concat([rows.filter(~is_shared), of_users, of_sessions])
+    return rows.drop("session_number")
+
+
+def purchases(events: pl.DataFrame) -> pl.DataFrame:
+    """Who bought what: `user_id`, `product_id`, `purchases`, `revenue`."""
+    return (
+        events.filter(is_type("purchase"))
+        .group_by("user_id", "product_id")
+        .agg(pl.len().cast(pl.Int64).alias("purchases"), pl.col("price").sum().alias("revenue"))
+    )
+
+
+def with_categories(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
+    """Look up the categories of touches or purchases.
+
+    Returns:
+        The rows with `category_lvl_1` (`unknown` where there is none) and `category_lvl_2`.
+    """
+    products = found.products.select("product_id", *_LEVELS)
+    joined = touched.join(products, on="product_id", how="left")
+    if "category_id" in touched.columns:
+        categories = found.categories.select("category_id", *_LEVELS)
+        joined = joined.join(categories, on="category_id", how="left").with_columns(
+            pl.coalesce(level, f"{level}_right").alias(level) for level in _LEVELS
+        )
+    return joined.with_columns(metric_levels())
+
+
+def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
+    """Distinct sessions and users by category, of the touches of one user shard.
+
+    Returns:
+        One row per `level` and category: `level`, `category_lvl_1`, `category_lvl_2`,
+        `user_sessions`, `users`; over shards they add up.
+    """
+    return _by_level(
+        with_categories(touched, found),
+        pl.col("session").drop_nulls().n_unique().cast(pl.Int64).alias("user_sessions"),
+        pl.col("user_id").filter("is_user").n_unique().cast(pl.Int64).alias("users"),
+    )
+
+
+def _by_level(frame: pl.DataFrame, *aggregations: pl.Expr) -> pl.DataFrame:
+    """Aggregate by top-level category (level 1) and by subcategory (level 2)."""
+    top = frame.group_by("category_lvl_1").agg(*aggregations)
+    sub = frame.group_by(_LEVELS).agg(*aggregations)
+    return pl.concat(
+        [
+            top.with_columns(
+                pl.lit(1, pl.Int64).alias("level"),
+                pl.lit(None, pl.String).alias("category_lvl_2"),
+            ),
+            sub.with_columns(pl.lit(2, pl.Int64).alias("level")),
+        ],
+        how="diagonal",
+    ).select("level", *_LEVELS, pl.all().exclude("level", *_LEVELS))
+
+
+def category_purchases(
+    bought: pl.DataFrame, scored: pl.DataFrame, found: Catalogue
+) -> pl.DataFrame:
+    """Purchases by top-level category and RFM segment, of one user shard.
+
+    Args:
+        bought: `purchases` of the shard's users.
+        scored: The shard's buyers with `rfm_segment`.
+        found: The catalogue.
+    """
+    return (
+        with_categories(bought, found)
+        .join(scored.select("user_id", "rfm_segment"), on="user_id")
+        .group_by("category_lvl_1", "rfm_segment")
+        .agg(pl.col("purchases", "revenue").sum())
+    )
+
+
+def metrics_categories(found: Catalogue, counts: pl.DataFrame) -> pl.DataFrame:
+    """The rows of metrics_categories.
+
+    Args:
+        found: The catalogue.
+        counts: `touch_counts` of all user shards.
+    """
+    keys = ("level", *_LEVELS)
+    sums = _by_level(
+        found.products.with_columns(metric_levels()), pl.col(EVENT_SUMS).sum()
+    ).join(
+        counts.group_by(keys).agg(pl.col("user_sessions", "users").sum()),
+        on=keys,
+        nulls_equal=True,
+        how="left",
+    )
+    return METRICS_CATEGORIES.conform(
+        sums.with_columns(
+            purchase_rate=rate(sums["purchases"], sums["events"]),
+            cart_add_rate=rate(sums["cart_adds"], sums["events"]),
+            avg_views_per_session=rate(sums["views"], sums["user_sessions"]),
+        ).sort(keys, nulls_last=True)
+    )
+
+
+def metrics_category_rfm(partials: pl.DataFrame) -> pl.DataFrame:
+    """The rows of metrics_category_rfm, of `category_purchases` of all user shards."""
+    keys = ("category_lvl_1", "rfm_segment")
+    return METRICS_CATEGORY_RFM.conform(
+        partials.group_by(keys).agg(pl.col("purchases", "revenue").sum()).sort(keys)
+    )

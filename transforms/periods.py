@@ -1,0 +1,87 @@
+"""Metrics over time: metrics_periods."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from transforms.exact import average_money, rate
+from transforms.products import EVENT_SUMS, event_sums
+from transforms.schema import METRICS_PERIODS
+
+_PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
+
+
+def event_days(events: pl.DataFrame) -> pl.DataFrame:
+    """Partial aggregates of kept events: one row per `date` with `EVENT_SUMS`."""
+    return events.group_by(pl.col("event_time").dt.date().alias("date")).agg(event_sums())
+
+
+def period_users(days: pl.DataFrame) -> pl.DataFrame:
+    """Distinct users by period, of the users of one shard; over shards they add up.
+
+    Args:
+        days: `user_days` of the shard's users.
+
+    Returns:
+        Columns `period`, `period_start`, `users`, `purchasing_users`.
+    """
+    return pl.concat(
+        days.group_by(
+            "user_id", pl.col("event_date").dt.truncate(length).alias("period_start")
+        )
+        .agg(bought=pl.col("purchase_count").sum() > 0)
+        .group_by("period_start")
+        .agg(
+            pl.len().cast(pl.Int64).alias("users"),
+            pl.col("bought").sum().cast(pl.Int64).alias("purchasing_users"),
+        )
+        .select(pl.lit(period).alias("period"), "period_start", "users", "purchasing_users")
+        for period, length in _PERIODS.items()
+    )
+
+
+def metrics_periods(
+    days: pl.DataFrame, sessions: pl.DataFrame, users: pl.DataFrame
+) -> pl.DataFrame:
+    """The rows of metrics_periods.
+
+    Args:
+        days: `event_days` of all session shards.
+        sessions: `session_funnel` of all session shards.
+        users: `period_users` of all user shards.
+    """
+    keys = ("period", "period_start")
+    by_event = _by_period(days, "date", pl.col(EVENT_SUMS).sum())
+    by_session = _by_period(
+        sessions,
+        "session_start_date",
+        pl.col("sessions").sum(),
+        pl.col("sessions_reached_purchase").sum().alias("converting_sessions"),
+    )
+    by_user = users.group_by(keys).agg(pl.col("users", "purchasing_users").sum())
+    # A session starts with an event, so every period of a session or a user is one of events.
+    rows = (
+        by_event.join(by_session, on=keys, how="left")
+        .join(by_user, on=keys, how="left")
+        .with_columns(pl.col("sessions", "converting_sessions").fill_null(0))
+    )
+    return METRICS_PERIODS.conform(
+        rows.with_columns(
+            conversion_rate=rate(rows["converting_sessions"], rows["sessions"]),
+            avg_order_value=pl.when(pl.col("purchases") > 0).then(
+                average_money(pl.col("revenue"), pl.col("purchases").clip(lower_bound=1))
+            ),
+        ).sort(keys)
+    )
+
+
+def _by_period(partials: pl.DataFrame, date: str, *sums: pl.Expr) -> pl.DataFrame:
+    """Sum partial aggregates by day, week and month."""
+    return pl.concat(
+        partials.group_by(pl.col(date).dt.truncate(length).alias("period_start"))
+        .agg(*sums)
+        .with_columns(period=pl.lit(period))
+        for period, length in _PERIODS.items()
+    )

@@ -1,0 +1,186 @@
+"""Audit, then publish: the last step of the graph, so that it runs wherever the graph does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import polars as pl
+
+from transforms import quality, warehouse
+from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, REJECT_REASONS, TABLES
+from transforms.shards import Rules
+from transforms.shuffle import FrameStore, Payload, collect_frames
+from transforms.sinks import StagedFile, require_staged, stage
+
+
+def code_version() -> str:
+    """The version of this program, as installed."""
+    try:
+        return metadata.version("estore-analytics")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What identifies and describes a run.
+
+    Attributes:
+        run_id: Its id, unique and in the order of time.
+        started_at: When it began (UTC).
+        output: The warehouse.
+        staging: Where its tables are staged.
+        options: Its options, JSON values.
+        rules: Its options that decide values.
+        max_rejected_ratio: Share of the rows read that may be rejected.
+    """
+
+    run_id: str
+    started_at: dt.datetime
+    output: str
+    staging: str
+    options: Mapping[str, Any]
+    rules: Rules
+    max_rejected_ratio: float
+
+
+def run_row(
+    run: Run, counts: Mapping[str, int], table_rows: Mapping[str, int], as_of: dt.date | None
+) -> pl.DataFrame:
+    """The row of pipeline_runs of a published run."""
+    now = dt.datetime.now(dt.UTC)
+    return PIPELINE_RUNS.conform(
+        pl.DataFrame(
+            {
+                "run_id": run.run_id,
+                "started_at": run.started_at,
+                "finished_at": now,
+                "published_at": now,
+                "status": "published",
+                "as_of": as_of,
+                "inputs": json.dumps(run.options["input"]),
+                "rows_read": counts["rows_read"],
+                "events_kept": counts["events_kept"],
+                **{f"{reason}_rows": counts[reason] for reason in quality.DROP_REASONS},
+                "rejected_rows": counts["rejected"],
+                "rejected_by_reason": json.dumps(
+                    {reason: counts[reason] for reason in REJECT_REASONS if counts[reason]}
+                ),
+                "table_rows": json.dumps(dict(table_rows)),
+                "options": json.dumps(dict(run.options)),
+                "code_version": code_version(),
+            },
+            schema_overrides={"as_of": pl.Date()},
+        )
+    )
+
+
+class RequireFewRejected(beam.DoFn):
+    """Impulse → one element, if few enough rows were rejected; the steps that wait for it go on."""
+
+    def __init__(self, run: Run, store: FrameStore) -> None:
+        self._ratio = run.max_rejected_ratio
+        self._store = store
+
+    def process(
+        self, _: object, counts: Iterable[Payload], examples: Iterable[Payload]
+    ) -> Iterator[bool]:
+        """Judge the counts of all ranges.
+
+        Raises:
+            RunError: Too many rows were rejected.
+        """
+        counted = collect_frames(self._store, counts).get("counts", quality.counted({}))
+        shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
+        quality.require_few_rejected(quality.total_counts(counted), shown, self._ratio)
+        yield True
+
+
+class RejectedExamples(beam.DoFn):
+    """("rejected_rows", frame) → payload "examples": three rows of each, for an error message."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: tuple[str, pl.DataFrame]) -> Iterator[Payload]:
+        """Take a few rows."""
+        rows = element[1].select("source_file", "byte_offset", "reason", "raw").head(3)
+        for payload in self._store.put(rows.with_columns(pl.col("reason").cast(pl.String))):
+            yield "examples", payload
+
+
+class AuditAndPublish(beam.DoFn):
+    """Impulse → the manifest of the published run.
+
+    Retried, it begins anew from the staged files, which stay until the end.
+    """
+
+    def __init__(self, run: Run, store: FrameStore) -> None:
+        self._run = run
+        self._store = store
+
+    def process(
+        self,
+        _: object,
+        staged: Iterable[StagedFile],
+        audit: Iterable[Payload],
+        samples: Iterable[Payload],
+    ) -> Iterator[str]:
+        """Audit what was staged and publish it.
+
+        Raises:
+            RunError: The audit failed, or the warehouse cannot be written.
+        """
+        run = self._run
+        files = list(staged)
+        frames = collect_frames(self._store, audit)
+        counts = quality.total_counts(frames.get("counts", quality.counted({})))
+        checks = quality.quality_table(
+            run.run_id,
+            [
+                *([frames["checks"]] if "checks" in frames else []),
+                quality.check_measures(
+                    frames.get("measures", pl.DataFrame(schema=quality.MEASURED))
+                ),
+                quality.check_balance(counts),
+            ],
+        )
+        quality.require_passed(checks)
+        require_staged(files)
+        files.append(stage(checks, DATA_QUALITY, run.staging))
+        rows = {table.name: 0 for table in TABLES if table is not PIPELINE_RUNS}
+        for file in files:
+            rows[file.table] += file.rows
+        row = run_row(run, counts, rows, self._as_of(samples))
+        files.append(stage(row, PIPELINE_RUNS, run.staging))
+        manifest = self._manifest(row, files)
+        warehouse.publish(Path(run.output), run.run_id, files, manifest)
+        yield run.run_id
+
+    def _as_of(self, samples: Iterable[Payload]) -> dt.date | None:
+        if self._run.rules.as_of is not None:
+            return self._run.rules.as_of
+        totals = collect_frames(self._store, samples).get("totals")
+        latest: dt.date | None = None if totals is None else totals["last_event_date"].max()  # type: ignore[assignment]
+        return latest
+
+    @staticmethod
+    def _manifest(row: pl.DataFrame, files: list[StagedFile]) -> dict[str, Any]:
+        described = row.row(0, named=True)
+        return {
+            "run_id": described["run_id"],
+            "started_at": described["started_at"].isoformat(),
+            "published_at": described["published_at"].isoformat(),
+            "as_of": described["as_of"] and described["as_of"].isoformat(),
+            "options": json.loads(described["options"]),
+            "code_version": described["code_version"],
+            "table_rows": json.loads(described["table_rows"]),
+            "files": [f"{file.table}/{Path(file.path).name}" for file in files],
+        }

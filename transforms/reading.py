@@ -1,0 +1,330 @@
+"""Input files to blocks of whole lines: globs, byte ranges, compression, headers."""
+
+from __future__ import annotations
+
+import bz2
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Protocol, cast
+
+import zstandard
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from isal import igzip, isal_zlib
+
+from transforms.errors import InputError
+from transforms.parsing import BOM, Header, parse_header
+
+
+class SupportsRead(Protocol):
+    """Something to read bytes from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most `size` bytes; none at the end."""
+
+
+BLOCK_BYTES: Final = 16 << 20
+"""Bytes of CSV that are parsed at once: large enough for vectorised work, small enough for cache."""
+
+RANGE_BYTES: Final = 4 * BLOCK_BYTES
+"""Bytes of a plain file that one range covers."""
+
+_COMPRESSION_RATIOS: Final = {".gz": 4.5, ".zst": 5.0, ".bz2": 6.5}
+"""Bytes of REES46's CSV for a byte of the compressed file, measured."""
+
+_HEADER_THREADS: Final = 32  # headers of files in a bucket take a round trip each
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file.
+
+    Attributes:
+        path: Local path or gs:// URL.
+        size: Bytes as stored.
+        header: Its columns; None where the file has no line at all.
+    """
+
+    path: str
+    size: int
+    header: Header | None
+
+    @property
+    def suffix(self) -> str:
+        """The compression's suffix, or nothing for a plain file."""
+        return compression_suffix(self.path)
+
+    @property
+    def csv_bytes(self) -> int:
+        """Bytes of CSV; an estimate where the file is compressed."""
+        return int(self.size * _COMPRESSION_RATIOS.get(self.suffix, 1))
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """What one reader reads of a file.
+
+    A plain file is cut into byte ranges; a row belongs to the range in which its first byte lies.
+    A compressed file cannot be entered in the middle: each of its readers decompresses it whole
+    and keeps every `stride`-th block, so that parsing spreads over the workers and no block is
+    stored or sent.
+
+    Attributes:
+        file: The file.
+        start: First byte of the range, or number of the first block kept.
+        end: Byte behind the range; unused where the file is compressed.
+        stride: Number of readers that share a compressed file.
+    """
+
+    file: InputFile
+    start: int
+    end: int
+    stride: int = 1
+
+
+def compression_suffix(path: str) -> str:
+    """`.gz`, `.zst`, `.bz2` or nothing."""
+    return next((suffix for suffix in _COMPRESSION_RATIOS if path.endswith(suffix)), "")
+
+
+def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
+    """Find the files of one or more globs and read their headers.
+
+    Returns:
+        The files in the order of their paths, each once.
+
+    Raises:
+        InputError: A glob matches nothing, or a file's header is wrong.
+    """
+    sizes: dict[str, int] = {}
+    for pattern in patterns:
+        found = {
+            metadata.path: metadata.size_in_bytes
+            for result in FileSystems.match([pattern])
+            for metadata in result.metadata_list
+        }
+        if not found:
+            where = "gcloud storage ls" if pattern.startswith("gs://") else "ls"
+            raise InputError(f"--input: no file matches {pattern}; try: {where} '{pattern}'")
+        sizes |= found
+    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+        headers = list(threads.map(read_header, sorted(sizes)))
+    return [
+        InputFile(path, sizes[path], header)
+        for path, header in zip(sorted(sizes), headers, strict=True)
+    ]
+
+
+def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
+    """Cut files into ranges.
+
+    Args:
+        files: The files.
+        readers: The most readers that should share one compressed file.
+    """
+    ranges: list[InputRange] = []
+    for file in files:
+        if file.header is None:
+            continue
+        if file.suffix:
+            stride = max(1, min(readers, file.csv_bytes // RANGE_BYTES))
+            ranges += [InputRange(file, first, file.size, stride) for first in range(stride)]
+        else:
+            ranges += [
+                InputRange(file, start, min(start + RANGE_BYTES, file.size))
+                for start in range(0, file.size, RANGE_BYTES)
+            ]
+    return ranges
+
+
+def read_header(path: str) -> Header | None:
+    """Read a file's header; None where the file has no line.
+
+    Raises:
+        InputError: The header is wrong or the file cannot be read.
+    """
+    with _open(path) as stream:
+        for _, block in _lines(stream, path, 0, BLOCK_BYTES // 256):
+            for line in block.removeprefix(BOM).split(b"\n"):
+                if line.strip(b"\r\n"):
+                    return parse_header(line, path)
+    return None
+
+
+def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:
+    """Read a range.
+
+    Yields:
+        Blocks of whole rows: the offset of the first byte in the file, after decompression, and
+        the bytes. The header and a BOM are left out.
+
+    Raises:
+        InputError: The file cannot be read or decompressed.
+    """
+    path = part.file.path
+    with _open(path) as stream:
+        if part.file.suffix:
+            blocks = (
+                block
+                for number, block in enumerate(_lines(stream, path, 0, BLOCK_BYTES))
+                if number % part.stride == part.start
+            )
+        else:
+            blocks = _range_lines(stream, part)
+        for offset, block in blocks:
+            yield (offset, block) if offset else _without_header(block)
+
+
+def _without_header(block: bytes) -> tuple[int, bytes]:
+    """Cut blank lines and the header off a file's first block."""
+    position = len(BOM) if block.startswith(BOM) else 0
+    while True:
+        end = block.find(b"\n", position) + 1 or len(block)
+        blank = not block[position:end].strip(b"\r\n")
+        position = end
+        if not blank or position == len(block):
+            return position, block[position:]
+
+
+def _range_lines(stream: BinaryIO, part: InputRange) -> Iterator[tuple[int, bytes]]:
+    """Blocks of the rows whose first byte lies in a range of a plain file."""
+    position = part.start
+    if position:
+        # The range begins with a row only where the byte before it ends one.
+        stream.seek(position - 1)
+        position = _skip_line(stream, position - 1, part.end)
+    rest = b""
+    while position < part.end:
+        data = stream.read(min(BLOCK_BYTES, part.end - position))
+        if not data:
+            break
+        position += len(data)
+        block = rest + data
+        cut = block.rfind(b"\n") + 1
+        if position >= part.end:
+            block += _rest_of_line(stream) if cut < len(block) else b""
+            cut = len(block)
+        if cut:
+            yield position - len(data) - len(rest), block[:cut]
+        rest = block[cut:]
+    if rest:
+        yield position - len(rest), rest
+
+
+def _skip_line(stream: BinaryIO, position: int, end: int) -> int:
+    """Read to behind the next newline; return its position, or one past `end` if there is none."""
+    while position < end:
+        data = stream.read(min(_LINE_BYTES, end - position))
+        if not data:
+            break
+        newline = data.find(b"\n")
+        if newline >= 0:
+            stream.seek(position + newline + 1)
+            return position + newline + 1
+        position += len(data)
+    return end
+
+
+def _rest_of_line(stream: BinaryIO) -> bytes:
+    """Read up to and with the next newline."""
+    parts = []
+    while data := stream.read(_LINE_BYTES):
+        newline = data.find(b"\n")
+        if newline >= 0:
+            parts.append(data[: newline + 1])
+            break
+        parts.append(data)
+    return b"".join(parts)
+
+
+_LINE_BYTES: Final = 1 << 16
+_STORED_BYTES: Final = 1 << 20
+
+
+def _lines(stream: BinaryIO, path: str, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Blocks of whole lines of a stream, and where each begins."""
+    rest: list[bytes] = []
+    for data in _decompress(stream, path, size):
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            block = b"".join((*rest, data[:cut]))
+            yield offset, block
+            offset += len(block)
+            rest = []
+        rest.append(data[cut:])
+    block = b"".join(rest)
+    if block:
+        yield offset, block
+
+
+def _decompress(stream: BinaryIO, path: str, size: int) -> Iterator[bytes]:
+    """Read a stream piece by piece, decompressed as its path's suffix says.
+
+    Raises:
+        InputError: The compressed data is damaged or cut off.
+    """
+    suffix = compression_suffix(path)
+    if suffix == ".gz":
+        pieces = _read_pieces(igzip.GzipFile(fileobj=stream, mode="rb"), size)
+    elif suffix == ".zst":
+        pieces = _zstd_pieces(stream)
+    elif suffix == ".bz2":
+        pieces = _read_pieces(bz2.BZ2File(stream), size)
+    else:
+        pieces = _read_pieces(stream, size)
+    done = 0
+    try:
+        for data in pieces:
+            done += len(data)
+            yield data
+    except (OSError, EOFError, zlib.error, isal_zlib.error, zstandard.ZstdError) as error:
+        raise InputError(
+            f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
+            "copy the file again, and check it with "
+            + {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}.get(suffix, "ls")
+            + f" -t '{path}'"
+        ) from error
+
+
+def _read_pieces(stream: SupportsRead, size: int) -> Iterator[bytes]:
+    """Read a stream to its end."""
+    while data := stream.read(size):
+        yield data
+
+
+def _zstd_pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """Decompress one Zstandard frame after the other.
+
+    The library's own stream reader takes a frame that is cut off for its end.
+
+    Raises:
+        EOFError: The last frame is cut off.
+    """
+    frame = None
+    for stored in _read_pieces(stream, _STORED_BYTES):
+        data = stored
+        while data:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(data)
+            data = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame is not None:
+        raise EOFError("the last frame has no end")
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file for reading, as stored.
+
+    Raises:
+        InputError: It cannot be opened.
+    """
+    try:
+        return cast(
+            BinaryIO,
+            FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED),
+        )
+    except Exception as error:  # each file system has errors of its own
+        raise InputError(f"{path}: cannot be opened ({error})") from error

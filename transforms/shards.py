@@ -1,0 +1,597 @@
+"""What happens to one shard of sessions, of products and of users, and to all of them together.
+
+Each step is a function from frames to named frames; the DoFns below it only move frames.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import apache_beam as beam
+import polars as pl
+from apache_beam.metrics import Metrics
+
+from transforms import categories, churn, funnel, periods, products, rfm, segments, users
+from transforms.cleaning import ambiguous_products, candidate_brands, clean, multi_brand_products
+from transforms.cleaning import product_variants as distinct_variants
+from transforms.events import EVENT_BATCH
+from transforms.parsing import parse_block
+from transforms.progress import Progress
+from transforms.quality import checked, counted
+from transforms.reading import InputRange, read_blocks
+from transforms.schema import FCT_SESSIONS, REJECTED_ROWS
+from transforms.sessions import event_table, session_table, sessionize
+from transforms.shuffle import FrameStore, NamedFrame, Payload, collect_frames, concat_frames
+
+Frames = dict[str, pl.DataFrame]
+Group = tuple[int, Iterable[Payload]]
+"""A shard's number and what crossed the shuffle for it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The options that decide values.
+
+    Attributes:
+        as_of: Date from which days are counted; None for the latest event_date kept.
+        session_timeout_seconds: Gap beyond which the next session starts.
+        cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
+        thresholds: Thresholds of dim_users.
+    """
+
+    as_of: dt.date | None = None
+    session_timeout_seconds: int = 3600
+    cohort_observation_window_days: int = 90
+    thresholds: users.UserThresholds = users.UserThresholds()
+
+
+# Ranges of the input ------------------------------------------------------------------------------
+
+
+@beam.typehints.with_input_types(InputRange)
+@beam.typehints.with_output_types(NamedFrame)
+class ParseRanges(beam.DoFn):
+    """InputRange → ("events", event batch); on the tag `rejected`, ("rejected_rows", frame).
+
+    On the tag `counts`: ("counts", COUNTED frame) of the rows read and rejected.
+    """
+
+    REJECTED: Final = "rejected"
+    COUNTS: Final = "counts"
+
+    def __init__(self, run_id: str, progress: Progress) -> None:
+        self._run_id = run_id
+        self._progress = progress
+        self._rows_read = Metrics.counter(type(self), "rows_read")
+        self._rows_rejected = Metrics.counter(type(self), "rows_rejected")
+        self._bytes_read = Metrics.counter(type(self), "csv_bytes_read")
+
+    def process(self, element: InputRange) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+        """Parse one range, block by block."""
+        header = element.file.header
+        if header is None:
+            return
+        for offset, block in read_blocks(element):
+            parsed = parse_block(block, header, element.file.path, offset)
+            counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
+            self._rows_read.inc(parsed.rows_read)
+            self._bytes_read.inc(len(block))
+            if parsed.rejected.height:
+                self._rows_rejected.inc(parsed.rejected.height)
+                for reason, rows in parsed.rejected.group_by("reason").len().iter_rows():
+                    counts[reason] = rows
+                    Metrics.counter(type(self), f"rows_rejected_{reason}").inc(rows)
+                rejected = REJECTED_ROWS.conform(
+                    parsed.rejected.with_columns(run_id=pl.lit(self._run_id))
+                )
+                yield beam.pvalue.TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected))
+            yield beam.pvalue.TaggedOutput(self.COUNTS, ("counts", counted(counts)))
+            yield "events", parsed.events
+            self._progress.add("parse", parsed.rows_read, len(block))
+
+
+# Products that may be of several brands ----------------------------------------------------------
+
+
+@beam.typehints.with_input_types(NamedFrame)
+@beam.typehints.with_output_types(NamedFrame)
+class ProductVariants(beam.DoFn):
+    """Event batches → ("variants", frame): the variants of products in a bundle, each about once."""
+
+    _LIMIT: Final = 1 << 21  # variants; more than any shop has, for the memory of odd inputs
+
+    def start_bundle(self) -> None:
+        """Begin with none."""
+        self._known: pl.DataFrame | None = None
+        self._new: list[pl.DataFrame] = []
+        self._new_rows = 0
+
+    def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
+        """Take in a batch."""
+        variants = distinct_variants(element[1])
+        self._new.append(variants)
+        self._new_rows += variants.height
+        known = 0 if self._known is None else self._known.height
+        if self._new_rows > max(known, self._LIMIT // 8):
+            self._merge()
+            if self._known is not None and self._known.height > self._LIMIT:
+                yield "variants", self._known
+                self.start_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Send what was found."""
+        self._merge()
+        if self._known is not None:
+            yield beam.utils.windowed_value.WindowedValue(
+                ("variants", self._known),
+                beam.window.GlobalWindow().max_timestamp(),
+                [beam.window.GlobalWindow()],
+            )
+
+    def _merge(self) -> None:
+        if self._new:
+            frames = self._new if self._known is None else [self._known, *self._new]
+            self._known = pl.concat(frames).unique()
+            self._new, self._new_rows = [], 0
+
+
+@beam.typehints.with_output_types(Payload)
+class FindAmbiguousProducts(beam.DoFn):
+    """Variants of a product shard → payload "ambiguous": see `ambiguous_products`."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: Group) -> Iterator[Payload]:
+        """Look at one shard."""
+        _, payloads = element
+        found = ambiguous_products(collect_frames(self._store, payloads)["variants"])
+        yield from store_frames(self._store, {"ambiguous": found})
+
+
+@beam.typehints.with_output_types(Payload)
+class FindCandidateBrands(beam.DoFn):
+    """Events of a session shard → payload "brands": see `candidate_brands`."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
+        """Look at one shard, if any product needs it."""
+        candidates = _ambiguous(self._store, ambiguous).filter("many_brands")["product_id"]
+        if candidates.len():
+            _, payloads = element
+            events = concat_frames(
+                self._store.get(payload).filter(pl.col("product_id").is_in(candidates.implode()))
+                for _, payload in payloads
+            )
+            found = candidate_brands(events, candidates)
+            yield from store_frames(self._store, {"brands": found})
+
+
+def _ambiguous(store: FrameStore, payloads: Iterable[Payload]) -> pl.DataFrame:
+    empty = ambiguous_products(distinct_variants(EVENT_BATCH.to_frame()))
+    return collect_frames(store, payloads).get("ambiguous", empty)
+
+
+def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
+    """Store named frames; empty ones need no sending."""
+    for name, frame in frames.items():
+        if frame.height:
+            for payload in store.put(frame):
+                yield name, payload
+
+
+# Sessions -----------------------------------------------------------------------------------------
+
+TABLES_OF_SESSIONS: Final = ("fct_events", "fct_sessions")
+BY_USER: Final = ("user_days", "user_sessions", "touches", "purchases")
+BY_PRODUCT: Final = ("product_sums",)
+PARTIALS_OF_SESSIONS: Final = ("session_funnel", "event_days", "counts")
+
+
+def session_shard_frames(
+    events: pl.DataFrame,
+    multi_brand: pl.Series,
+    many_categories: pl.Series,
+    timeout_seconds: int,
+    shard: int,
+) -> Frames:
+    """All that is made of the events of a session shard.
+
+    Args:
+        events: All event batches of the shard.
+        multi_brand: Products whose events are dropped.
+        many_categories: Products that occur with several category_ids.
+        timeout_seconds: Gap beyond which the next session starts.
+        shard: Its number.
+
+    Returns:
+        Frames by the names in `TABLES_OF_SESSIONS`, `BY_USER`, `BY_PRODUCT` and
+        `PARTIALS_OF_SESSIONS`, and "checks".
+    """
+    cleaned = clean(events, multi_brand)
+    cut = sessionize(cleaned, timeout_seconds)
+    kept = cut.events
+    table = event_table(cut)
+    return {
+        "fct_events": table,
+        "fct_sessions": session_table(cut),
+        "user_days": users.user_days(kept),
+        "user_sessions": users.session_sums(cut.sessions.with_columns(user_id="user"), "user_id"),
+        "touches": categories.touches(kept, many_categories, shard),
+        "purchases": categories.purchases(kept),
+        "product_sums": products.product_sums(kept),
+        "session_funnel": funnel.session_funnel(cut.sessions),
+        "event_days": periods.event_days(kept),
+        "counts": counted(
+            {
+                "events_kept": kept.height,
+                "duplicate": cleaned.duplicate,
+                "multi_brand_product": cleaned.multi_brand_product,
+                "missing_session": cleaned.missing_session,
+            }
+        ),
+    }
+
+
+@beam.typehints.with_output_types(NamedFrame)
+class ProcessSessionShards(beam.DoFn):
+    """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
+
+    USERS: Final = "users"
+    PRODUCTS: Final = "products"
+    PARTIALS: Final = "partials"
+
+    def __init__(self, rules: Rules, store: FrameStore, progress: Progress) -> None:
+        self._rules = rules
+        self._store = store
+        self._progress = progress
+        self._sessions = Metrics.counter(type(self), "sessions")
+        self._events = Metrics.counter(type(self), "events_kept")
+
+    def process(
+        self,
+        element: Group,
+        ambiguous: Iterable[Payload],
+        brands: Iterable[Payload],
+        _few_rejected: Iterable[bool],
+    ) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+        """Process one shard."""
+        shard, payloads = element
+        found = _ambiguous(self._store, ambiguous)
+        confirmed = collect_frames(self._store, brands).get("brands")
+        events = collect_frames(self._store, payloads)["events"]
+        frames = session_shard_frames(
+            events,
+            found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
+            found.filter("many_categories")["product_id"],
+            self._rules.session_timeout_seconds,
+            shard,
+        )
+        self._events.inc(frames["fct_events"].height)
+        self._sessions.inc(frames["fct_sessions"].height)
+        for count, rows in frames["counts"].iter_rows():
+            if count != "events_kept":
+                Metrics.counter(type(self), f"rows_dropped_{count}").inc(rows)
+        rows = events.height
+        del events
+        for name in TABLES_OF_SESSIONS:
+            yield name, frames.pop(name)
+        for tag, names in (
+            (self.USERS, BY_USER),
+            (self.PRODUCTS, BY_PRODUCT),
+            (self.PARTIALS, PARTIALS_OF_SESSIONS),
+        ):
+            for name in names:
+                yield beam.pvalue.TaggedOutput(tag, (name, frames.pop(name)))
+        self._progress.add("sessionize", rows)
+
+
+# Products -----------------------------------------------------------------------------------------
+
+
+@beam.typehints.with_output_types(Payload)
+class CombineProducts(beam.DoFn):
+    """Product sums of a product shard → payloads "products" and "category_codes"."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: Group) -> Iterator[Payload]:
+        """Combine one shard."""
+        sums = collect_frames(self._store, element[1])["product_sums"]
+        yield from store_frames(
+            self._store,
+            {
+                "products": products.combine_products(sums),
+                "category_codes": products.category_codes(sums),
+            },
+        )
+
+
+def read_catalogue(store: FrameStore, payloads: Iterable[Payload]) -> products.Catalogue:
+    """The catalogue, from what `CombineProducts` sent."""
+    frames = collect_frames(store, payloads)
+    no_sums = products.product_sums(EVENT_BATCH.to_frame())
+    return products.catalogue(
+        frames.get("products", products.combine_products(no_sums)),
+        frames.get("category_codes", products.category_codes(no_sums)),
+    )
+
+
+@beam.typehints.with_output_types(NamedFrame)
+class DescribeCatalogue(beam.DoFn):
+    """Impulse → dim_products and dim_categories."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, _: object, payloads: Iterable[Payload]) -> Iterator[NamedFrame]:
+        """Describe all products and categories."""
+        found = read_catalogue(self._store, payloads)
+        yield "dim_products", products.product_table(found)
+        yield "dim_categories", products.category_table(found)
+
+
+# Users --------------------------------------------------------------------------------------------
+
+
+def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
+    """The dates that end the data of a user shard: `last_event_date`, `first_purchase_date`."""
+    return combined.select(
+        pl.col("last_event_time").max().dt.date().alias("last_event_date"),
+        pl.col("first_purchase_date").max(),
+    )
+
+
+@beam.typehints.with_output_types(tuple[int, list[Payload]])
+class CombineUsers(beam.DoFn):
+    """Partial aggregates of a user shard → (shard, payloads "users", "touches", "purchases").
+
+    On the tag `samples`, payloads of `rank_samples` and "totals"; on the tag `partials`, "period_users"
+    and "checks".
+    """
+
+    SAMPLES: Final = "samples"
+    PARTIALS: Final = "partials"
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+        self._users = Metrics.counter(type(self), "users")
+
+    def process(
+        self, element: Group
+    ) -> Iterator[tuple[int, list[Payload]] | beam.pvalue.TaggedOutput]:
+        """Combine one shard."""
+        shard, payloads = element
+        payloads = list(payloads)
+        passed_on = [pair for pair in payloads if pair[0] in ("touches", "purchases")]
+        frames = collect_frames(
+            self._store, (pair for pair in payloads if pair[0] in ("user_days", "user_sessions"))
+        )
+        empty = empty_session_frames()
+        days = frames.get("user_days", empty["user_days"])
+        sessions = frames.get("user_sessions", empty["user_sessions"])
+        combined = users.combine_users(days, sessions)
+        self._users.inc(combined.height)
+        for payload in store_frames(
+            self._store, rfm.rank_samples(combined) | {"totals": user_totals(combined)}
+        ):
+            yield beam.pvalue.TaggedOutput(self.SAMPLES, payload)
+        lost = users.users_without_events(days, sessions)
+        yield beam.pvalue.TaggedOutput(
+            self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
+        )
+        yield beam.pvalue.TaggedOutput(
+            self.PARTIALS, ("period_users", periods.period_users(days))
+        )
+        yield shard, [*store_frames(self._store, {"users": combined}), *passed_on]
+
+
+@beam.typehints.with_output_types(Payload)
+class FindRankCandidates(beam.DoFn):
+    """Users of a shard → payloads of `rank_candidates`."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: Group, samples: Iterable[Payload]) -> Iterator[Payload]:
+        """Look at one shard."""
+        brackets = rfm.rank_brackets(collect_frames(self._store, samples))
+        combined = collect_frames(self._store, _only(element[1], "users"))["users"]
+        yield from store_frames(self._store, rfm.rank_candidates(combined, brackets))
+
+
+def _only(payloads: Iterable[Payload], *names: str) -> Iterator[Payload]:
+    return (pair for pair in payloads if pair[0] in names)
+
+
+TABLES_OF_USERS: Final = ("dim_users", "dim_user_rfm")
+PARTIALS_OF_USERS: Final = (
+    "user_funnel",
+    "user_sums",
+    "score_sums",
+    "cohort_sums",
+    "touch_counts",
+    "category_purchases",
+)
+
+
+@dataclass(frozen=True)
+class UserContext:
+    """What is known of all users when each shard of them is described.
+
+    Attributes:
+        rules: The options, `as_of` resolved.
+        dataset_end: The largest first_purchase_date; None where nobody has bought.
+        scoring: How buyers are scored; None where nobody has bought.
+        catalogue: Products and categories.
+    """
+
+    rules: Rules
+    dataset_end: dt.date | None
+    scoring: rfm.Scoring | None
+    catalogue: products.Catalogue
+
+
+def user_context(
+    rules: Rules, samples: Frames, candidates: Frames, found: products.Catalogue
+) -> UserContext:
+    """Resolve what depends on all users.
+
+    Args:
+        rules: The options.
+        samples: What `CombineUsers` sent on its tag `samples`, of all shards.
+        candidates: What `FindRankCandidates` sent, of all shards.
+        found: The catalogue.
+    """
+    totals = samples.get("totals")
+    latest, dataset_end = (None, None) if totals is None else totals.max().row(0)
+    return UserContext(
+        rules if rules.as_of else replace(rules, as_of=latest),
+        dataset_end,
+        rfm.scoring(samples, rfm.rank_brackets(samples), candidates),
+        found,
+    )
+
+
+def user_shard_frames(frames: Frames, context: UserContext) -> Frames:
+    """All that is made of the users of a shard.
+
+    Args:
+        frames: "users", "touches" and "purchases" of the shard.
+        context: What is known of all users.
+
+    Returns:
+        Frames by the names in `TABLES_OF_USERS` and `PARTIALS_OF_USERS`.
+    """
+    rules = context.rules
+    described = users.describe_users(
+        frames["users"], rules.as_of or dt.date.min, rules.thresholds
+    )
+    scored = rfm.score(described, context.scoring)
+    segmented = funnel.with_segment(described, scored)
+    return {
+        "dim_users": users.user_table(described),
+        "dim_user_rfm": rfm.rfm_table(scored),
+        "user_funnel": funnel.user_funnel(segmented),
+        "user_sums": segments.user_sums(segmented),
+        "score_sums": segments.score_sums(scored),
+        "cohort_sums": churn.cohort_sums(
+            described, context.dataset_end, rules.cohort_observation_window_days
+        ),
+        "touch_counts": categories.touch_counts(frames["touches"], context.catalogue),
+        "category_purchases": categories.category_purchases(
+            frames["purchases"], scored, context.catalogue
+        ),
+    }
+
+
+@beam.typehints.with_output_types(NamedFrame)
+class DescribeUsers(beam.DoFn):
+    """Users of a shard → dim_users and dim_user_rfm; on the tag `partials`, what metrics need."""
+
+    PARTIALS: Final = "partials"
+
+    def __init__(self, rules: Rules, store: FrameStore, progress: Progress) -> None:
+        self._rules = rules
+        self._store = store
+        self._progress = progress
+
+    def start_bundle(self) -> None:
+        """The context is read once a bundle."""
+        self._context: UserContext | None = None
+
+    def process(
+        self,
+        element: Group,
+        samples: Iterable[Payload],
+        candidates: Iterable[Payload],
+        catalogue: Iterable[Payload],
+    ) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+        """Describe one shard."""
+        if self._context is None:
+            self._context = user_context(
+                self._rules,
+                collect_frames(self._store, samples),
+                collect_frames(self._store, candidates),
+                read_catalogue(self._store, catalogue),
+            )
+        empty = empty_session_frames()
+        shard = {"touches": empty["touches"], "purchases": empty["purchases"]}
+        shard |= collect_frames(self._store, element[1])
+        frames = user_shard_frames(shard, self._context)
+        self._progress.add("users", frames["dim_users"].height)
+        for name in TABLES_OF_USERS:
+            yield name, frames[name]
+        for name in PARTIALS_OF_USERS:
+            yield beam.pvalue.TaggedOutput(self.PARTIALS, (name, frames[name]))
+
+
+# Metrics ------------------------------------------------------------------------------------------
+
+
+def empty_session_frames() -> Frames:
+    """The frames of a session shard without events."""
+    none = pl.Series("product_id", [], pl.Int64)
+    return session_shard_frames(EVENT_BATCH.to_frame(), none, none, 0, 0)
+
+
+def empty_partials() -> Frames:
+    """The partial aggregates of an input without events."""
+    of_sessions = empty_session_frames()
+    combined = users.combine_users(of_sessions["user_days"], of_sessions["user_sessions"])
+    no_sums = of_sessions["product_sums"]
+    context = UserContext(
+        Rules(as_of=dt.date.min),
+        None,
+        None,
+        products.catalogue(
+            products.combine_products(no_sums), products.category_codes(no_sums)
+        ),
+    )
+    of_users = user_shard_frames(of_sessions | {"users": combined}, context)
+    return (
+        of_sessions | of_users | {"period_users": periods.period_users(of_sessions["user_days"])}
+    )
+
+
+def metric_tables(partials: Frames, found: products.Catalogue) -> Frames:
+    """The metrics_* tables.
+
+    Args:
+        partials: Partial aggregates of all shards, by name.
+        found: The catalogue.
+    """
+    of = empty_partials() | partials
+    return {
+        "metrics_churn": churn.metrics_churn(of["cohort_sums"]),
+        "metrics_funnel": funnel.metrics_funnel(of["session_funnel"], of["user_funnel"]),
+        "metrics_periods": periods.metrics_periods(
+            of["event_days"], of["session_funnel"], of["period_users"]
+        ),
+        "metrics_rfm_grid": segments.metrics_rfm_grid(of["score_sums"]),
+        "metrics_rfm_segments": segments.metrics_rfm_segments(of["user_sums"]),
+        "metrics_user_segments": segments.metrics_user_segments(of["user_sums"]),
+        "metrics_categories": categories.metrics_categories(found, of["touch_counts"]),
+        "metrics_category_rfm": categories.metrics_category_rfm(of["category_purchases"]),
+    }
+
+
+@beam.typehints.with_output_types(NamedFrame)
+class ComputeMetrics(beam.DoFn):
+    """Impulse → the metrics_* tables."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(
+        self, _: object, partials: Iterable[Payload], catalogue: Iterable[Payload]
+    ) -> Iterator[NamedFrame]:
+        """Compute all metrics."""
+        found = read_catalogue(self._store, catalogue)
+        yield from metric_tables(collect_frames(self._store, partials), found).items()

@@ -1,0 +1,261 @@
+"""How frames cross a shuffle.
+
+A named frame, `(name, frame)`, is cut by shard, pieces of the same shard are merged until they are
+worth sending, and what crosses the runner is `(shard, (name, payload))`. A payload is bytes: the
+frame in Arrow IPC, or, where all workers share a disk, a reference to where the frame was appended
+to a spill file. The second keeps the memory of a local run constant.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import polars_hash as plh
+from apache_beam.coders import Coder, registry
+
+NamedFrame = tuple[str, pl.DataFrame]
+Payload = tuple[str, bytes]
+ShardKey = Callable[[pl.DataFrame], pl.Series]
+"""From a frame to a UInt64 series: rows of equal keys meet in one shard."""
+
+_GOLDEN_RATIO: Final = np.uint64(0x9E3779B97F4A7C15)
+_PIECE_BYTES: Final = 256 << 10
+_BUFFER_BYTES: Final = (16 << 20, 160 << 20)
+_INLINE_BYTES: Final = 1 << 20
+
+
+class FrameCoder(Coder):
+    """Encodes a frame as an Arrow IPC stream, for runners that store it between stages."""
+
+    def encode(self, value: pl.DataFrame) -> bytes:
+        """Encode a frame."""
+        return encode_frame(value, "lz4")
+
+    def decode(self, encoded: bytes) -> pl.DataFrame:
+        """Decode a frame."""
+        return decode_frame(encoded)
+
+    def is_deterministic(self) -> bool:
+        """Frames are never keys."""
+        return False
+
+
+registry.register_coder(pl.DataFrame, FrameCoder)
+
+
+def encode_frame(frame: pl.DataFrame, compression: str) -> bytes:
+    """Encode a frame as an Arrow IPC stream."""
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer, compression=compression)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def decode_frame(encoded: bytes) -> pl.DataFrame:
+    """Decode an Arrow IPC stream."""
+    return pl.read_ipc_stream(encoded)
+
+
+def hash_text(text: pl.Series) -> pl.Series:
+    """XXH3 of the UTF-8 bytes, the same in every process, on every machine and version (UInt64)."""
+    return text.to_frame("text").select(plh.col("text").nchash.xxh3_64()).to_series()
+
+
+def hash_integers(integers: pl.Series) -> pl.Series:
+    """Fibonacci hashing of integers, the high half first (UInt64)."""
+    mixed = integers.fill_null(0).to_numpy().astype(np.uint64) * _GOLDEN_RATIO
+    return pl.Series((mixed >> np.uint64(32)) ^ mixed)
+
+
+class FrameStore(Protocol):
+    """Turns frames into payloads and back."""
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Store a frame as one or more payloads."""
+
+    def get(self, payload: bytes) -> pl.DataFrame:
+        """Read a payload back."""
+
+
+@dataclass(frozen=True)
+class InlineStore:
+    """The payload is the frame itself, in pieces of about 1 MB: for a distributed shuffle."""
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Encode a frame as one or more payloads."""
+        pieces = max(1, int(frame.estimated_size()) // _INLINE_BYTES)
+        rows = max(1, -(-frame.height // pieces))
+        for piece in frame.iter_slices(rows):
+            yield encode_frame(piece, "lz4")
+
+    def get(self, payload: bytes) -> pl.DataFrame:
+        """Decode a payload."""
+        return decode_frame(payload)
+
+
+_REFERENCE = struct.Struct("<QQ")
+
+
+@dataclass
+class SpillStore:
+    """The payload is a reference into an append-only file that all workers can read.
+
+    Each process writes files of its own; an attempt that fails leaves bytes that nothing refers to.
+
+    Attributes:
+        directory: Folder of the spill files; removed by the run's owner.
+    """
+
+    directory: str
+    _file: io.FileIO | None = field(default=None, init=False, repr=False)
+    _owner: int = field(default=0, init=False, repr=False)
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Append a frame to this process's file."""
+        file = self._open()
+        # Uncompressed: the disk's cache takes it faster than any codec would.
+        encoded = encode_frame(frame, "uncompressed")
+        start = file.tell()
+        file.write(encoded)
+        yield _REFERENCE.pack(start, len(encoded)) + os.fsencode(file.name)
+
+    def get(self, payload: bytes) -> pl.DataFrame:
+        """Read a frame back."""
+        start, length = _REFERENCE.unpack_from(payload)
+        with Path(os.fsdecode(payload[_REFERENCE.size :])).open("rb", buffering=0) as file:
+            file.seek(start)
+            return decode_frame(file.read(length))
+
+    def _open(self) -> io.FileIO:
+        if self._file is None or self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open("xb", buffering=0)
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An open file stays with its process."""
+        return {**self.__dict__, "_file": None}
+
+
+def frame_store(spill_directory: str | None) -> FrameStore:
+    """The store of a run: a folder that all workers share, or None for a distributed shuffle."""
+    return InlineStore() if spill_directory is None else SpillStore(spill_directory)
+
+
+def concat_frames(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """One contiguous frame of frames of one schema."""
+    return pl.concat(list(frames), rechunk=True)
+
+
+def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:
+    """Read payloads back: one frame for each name that occurs."""
+    by_name: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    for name, payload in payloads:
+        by_name[name].append(store.get(payload))
+    return {name: concat_frames(frames) for name, frames in by_name.items()}
+
+
+def partition_frame(
+    frame: pl.DataFrame, keys: pl.Series, shards: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Cut a frame into the rows of each shard: `keys` modulo `shards`."""
+    if shards == 1:
+        yield 0, frame
+        return
+    column = "__shard"
+    numbered = frame.with_columns((keys % shards).cast(pl.UInt32).alias(column))
+    for piece in numbered.partition_by(column, maintain_order=False):
+        yield int(piece[column][0]), piece.drop(column)
+
+
+@beam.typehints.with_input_types(NamedFrame)
+@beam.typehints.with_output_types(tuple[int, Payload])
+class PartitionFrames(beam.DoFn):
+    """Cuts named frames by shard and stores the pieces, merged over neighbouring frames.
+
+    Elements would otherwise be frames × shards, and shrink as the input grows.
+    """
+
+    def __init__(self, shards: int, keys: Mapping[str, ShardKey], store: FrameStore) -> None:
+        self._shards = shards
+        self._keys = dict(keys)
+        self._store = store
+        smallest, largest = _BUFFER_BYTES
+        self._limit = min(largest, max(smallest, shards * _PIECE_BYTES))
+
+    def start_bundle(self) -> None:
+        """Begin with nothing buffered."""
+        self._buffers: dict[str, list[pl.DataFrame]] = defaultdict(list)
+        self._bytes = 0
+
+    def process(self, element: NamedFrame) -> Iterator[tuple[int, Payload]]:
+        """Buffer a frame; send all when there is enough of them."""
+        name, frame = element
+        if frame.height:
+            self._buffers[name].append(frame)
+            self._bytes += int(frame.estimated_size())
+        if self._bytes >= self._limit:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Send the rest."""
+        for pair in self._flush():
+            yield beam.utils.windowed_value.WindowedValue(
+                pair,
+                beam.window.GlobalWindow().max_timestamp(),
+                [beam.window.GlobalWindow()],
+            )
+
+    def _flush(self) -> Iterator[tuple[int, Payload]]:
+        for name, frames in self._buffers.items():
+            frame = pl.concat(frames)
+            for shard, piece in partition_frame(frame, self._keys[name](frame), self._shards):
+                for payload in self._store.put(piece):
+                    yield shard, (name, payload)
+        self.start_bundle()
+
+
+class GroupFrames(beam.PTransform):
+    """PCollection[NamedFrame] → PCollection[tuple[shard, Iterable[Payload]]].
+
+    Rows of equal keys are in one group; read it with `collect_frames`.
+
+    Args:
+        shards: Number of groups at most.
+        keys: For each frame name, the function that gives the rows' keys.
+        store: How frames cross.
+    """
+
+    def __init__(self, shards: int, keys: Mapping[str, ShardKey], store: FrameStore) -> None:
+        super().__init__()
+        self._partition = PartitionFrames(shards, keys, store)
+
+    def expand(self, frames: beam.PCollection[NamedFrame]) -> beam.PCollection[Any]:
+        """Partition, store, group."""
+        return frames | "Partition" >> beam.ParDo(self._partition) | "Group" >> beam.GroupByKey()
+
+
+@beam.typehints.with_input_types(NamedFrame)
+@beam.typehints.with_output_types(Payload)
+class StoreFrames(beam.DoFn):
+    """NamedFrame → Payload: small frames that a later step takes whole, as a side input."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: NamedFrame) -> Iterator[Payload]:
+        """Store a frame, unless it is empty."""
+        name, frame = element
+        if frame.height:
+            for payload in self._store.put(frame):
+                yield name, payload

@@ -62,8 +62,7 @@ def _session_table(events: pl.DataFrame, user_sessions: pl.Series) -> pl.DataFra
     )
     grouped = _with_largest_user(grouped, events).with_columns(
         user_session=user_sessions.gather(grouped["session_number"]),
-        number_in_user_session=pl.int_range(pl.len(), dtype=pl.Int64)
-        - pl.int_range(pl.len(), dtype=pl.Int64).first().over("session_number"),
+        number_in_user_session=pl.int_range(pl.len()).over("session_number"),
         session_length=(
             pl.col("session_end_time") - pl.col("session_start_time")
         ).dt.total_seconds(),

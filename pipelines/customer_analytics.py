@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import re
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -44,11 +44,12 @@ from transforms.shards import (
     ProductVariants,
 )
 from transforms.shuffle import FrameStore, GroupFrames, StoreFrames, frame_store
-from transforms.sinks import StageTables, make_table_folders
+from transforms.sinks import StageTables
 
 _SHARD_BYTES: Final = 128 << 20  # of CSV: about a million events
 _SMALL_BYTES: Final = 24 << 20  # of CSV, which one process does before a second has started
-_LOCAL_RUNNERS: Final = {None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "direct"}
+LOCAL_RUNNERS: Final = {None, "DirectRunner", "FnApiRunner"}
+_PICKLING: Final = ("--pickle_library=cloudpickle",)
 
 
 @dataclass(frozen=True)
@@ -204,16 +205,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _local_options(beam_options: PipelineOptions, files: Sequence[InputFile]) -> int:
-    """Choose processes for the local runner; return their number."""
+def choose_local_processes(beam_options: PipelineOptions, files: Sequence[InputFile]) -> int:
+    """Set how the local runner works, for the size of the input; return its number of workers."""
     direct = beam_options.view_as(DirectOptions)
     small = sum(file.csv_bytes for file in files) < _SMALL_BYTES
     workers = direct.direct_num_workers if direct.direct_num_workers > 1 else _cores()
-    if small or workers == 1:
-        direct.direct_running_mode, direct.direct_num_workers = "in_memory", 1
-    else:
-        direct.direct_running_mode, direct.direct_num_workers = "multi_processing", workers
-    return direct.direct_num_workers
+    workers = 1 if small else workers
+    direct.direct_running_mode = "in_memory" if workers == 1 else "multi_processing"
+    direct.direct_num_workers = workers
+    return workers
 
 
 def new_run_id(now: dt.datetime) -> str:
@@ -228,18 +228,18 @@ def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
         InputError: The input does not exist or has the wrong header.
         RunError: The run failed.
     """
-    started = dt.datetime.now(dt.UTC)
-    clock = time.perf_counter()
+    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     files = match_inputs(options.input)
-    beam_options = PipelineOptions(list(beam_arguments))
-    runner_name = beam_options.view_as(StandardOptions).runner
-    workers = _local_options(beam_options, files)
+    # No save_main_session: everything a worker needs is importable, and pickled by reference.
+    beam_options = PipelineOptions([*beam_arguments, *_PICKLING])
+    runner = beam_options.view_as(StandardOptions).runner
+    local = runner in LOCAL_RUNNERS
+    workers = choose_local_processes(beam_options, files) if local else _cores()
     output = Path(options.output)
     with warehouse.locked(output):
         run_id = new_run_id(started)
         staging = warehouse.prepare(output, run_id)
-        make_table_folders(str(staging))
-        spill = Path(tempfile.mkdtemp(prefix="_shuffle_", dir=staging.parent))
+        spill = warehouse.spill_folder(output) if local else None
         run = Run(
             run_id=run_id,
             started_at=started,
@@ -250,39 +250,62 @@ def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
             max_rejected_ratio=options.max_rejected_ratio,
         )
         plan = Plan(
-            run,
-            split_files(files, workers),
-            session_shards(files, workers),
-            str(spill),
+            run, split_files(files, workers), session_shards(files, workers), spill and str(spill)
         )
-        pipeline = beam.Pipeline(runner=FnApiRunner(), options=beam_options)
+        pipeline = beam.Pipeline(runner=FnApiRunner() if local else None, options=beam_options)
         build_pipeline(pipeline, plan)
         try:
-            with reporting(Progress(str(spill)), sum(file.csv_bytes for file in files)):
+            with reporting(Progress(plan.spill_directory), sum(file.csv_bytes for file in files)):
                 pipeline.run().wait_until_finish()
+        except Exception as error:
+            raise translate_failure(error) from error
         finally:
-            import shutil
+            warehouse.clear_staging(output)
+    print(summarize(output, run_id, time.perf_counter() - clock))
 
-            shutil.rmtree(staging.parent, ignore_errors=True)
-    print(summarize(output, time.perf_counter() - clock))
+
+_ERROR_TEXT: Final = re.compile(
+    r"transforms\.errors\.(InputError|RunError): (.*?)"
+    r"(?: \[while running '[^']*'\])?\s*(?=\n\s*(?:During handling|The above|Traceback)|\Z)",
+    re.DOTALL,
+)
+
+
+def translate_failure(error: Exception) -> Exception:
+    """Find the error written for the user in what a runner made of it.
+
+    A worker's exception arrives as the text of its traceback, and often as several, one caused by
+    the other; the first of our own is the cause.
+    """
+    if isinstance(error, RunError):
+        return error
+    match = _ERROR_TEXT.search(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
+    if match is None:
+        return error
+    return RunError(match[2])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pipeline from the command line; the exit code is 0, 1 or 2 as --help says."""
-    logging.getLogger().setLevel(logging.ERROR)
+    # The runner's warnings are about its own workings; its errors arrive as exceptions.
+    logging.getLogger().setLevel(logging.CRITICAL)
     try:
-        options, beam_arguments = parse_arguments(
-            sys.argv[1:] if arguments is None else arguments
-        )
+        options, beam_arguments = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         run_pipeline(options, beam_arguments)
-    except (UsageError, InputError) as error:
-        print(f"customer-analytics: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("\ncustomer-analytics: interrupted; nothing was published", file=sys.stderr)
+        return 1
     except RunError as error:
         print(f"customer-analytics: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InputError) else 1
+    except UsageError as error:
+        print(f"customer-analytics: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Under its importable name, so that workers find what is pickled by reference.
+    from pipelines import customer_analytics
+
+    sys.exit(customer_analytics.main())

@@ -1,2 +1,90 @@
-def summarize(output, seconds):
-    return f"{output} {seconds:.1f}s"
+"""What a person reads when a local run is done."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from transforms.quality import DROP_REASONS
+from transforms.schema import METRICS_CHURN, METRICS_FUNNEL, METRICS_USER_SEGMENTS, PIPELINE_RUNS
+from transforms.schema import Table
+from transforms.warehouse import DATABASE, REPORT
+
+_WIDTH = 24
+
+
+def _rows(output: Path, table: Table, **equals: str) -> dict[str, Any] | None:
+    """The one row of a published table with these values, or None."""
+    frame = pl.read_parquet(output / table.name / "*.parquet").filter(**equals)
+    return frame.row(0, named=True) if frame.height else None
+
+
+def _line(title: str, value: str, remark: str = "") -> str:
+    return f"  {title:<{_WIDTH}}{value:>16}" + (f"   {remark}" if remark else "")
+
+
+def _share(part: float | None) -> str:
+    return "" if part is None else f"{part:.2%}"
+
+
+def _money(value: Decimal | None) -> str:
+    return f"{value or Decimal(0):,.2f}"
+
+
+def summarize(output: Path, run_id: str, seconds: float) -> str:
+    """Describe a published run.
+
+    Args:
+        output: The warehouse.
+        run_id: The run, the newest in it.
+        seconds: How long it took.
+    """
+    run = _rows(output, PIPELINE_RUNS, run_id=run_id) or {}
+    funnel = _rows(output, METRICS_FUNNEL, dimension="overall") or {}
+    users = _rows(output, METRICS_USER_SEGMENTS, dimension="overall") or {}
+    churn = _rows(output, METRICS_CHURN, metric_level="cohort_overall") or {}
+    read = run["rows_read"]
+    lines = ["", _line("rows read", f"{read:,}"), _line("kept", f"{run['events_kept']:,}")]
+    for reason in DROP_REASONS:
+        dropped = run[f"{reason}_rows"]
+        lines.append(_line(f"dropped, {reason.replace('_', ' ')}", f"{dropped:,}"))
+    reasons = ", ".join(
+        f"{reason} {rows:,}" for reason, rows in json.loads(run["rejected_by_reason"]).items()
+    )
+    lines += [
+        _line("rejected", f"{run['rejected_rows']:,}", reasons),
+        "",
+        _line("sessions", f"{funnel.get('sessions', 0):,}"),
+        _line("users", f"{users.get('customers', 0):,}", f"as of {run['as_of']}"),
+        _line(
+            "conversion",
+            _share(funnel.get("conversion_rate")),
+            f"{funnel.get('purchases', 0):,} purchases",
+        ),
+        _line("revenue", _money(funnel.get("revenue"))),
+        _line(
+            "churn",
+            _share(churn.get("churn_rate")) or "unknown",
+            f"{churn.get('churned_customers', 0):,} of {churn.get('total_customers', 0):,} "
+            "customers whose cohort is complete",
+        ),
+        "",
+        _line("seconds", f"{seconds:,.1f}"),
+        _line("events per second", f"{read / seconds:,.0f}"),
+        "",
+        f"  tables    {output}/TABLE/*.parquet, {output / DATABASE}",
+    ]
+    if (output / REPORT).exists():
+        lines.append(f"  report    {output / REPORT}")
+    lines += [
+        "  try       cd "
+        + str(output)
+        + ' && duckdb warehouse.duckdb "SELECT rfm_segment, customers, revenue, churn_rate '
+        'FROM metrics_rfm_segments ORDER BY revenue DESC"',
+        "",
+    ]
+    return "\n".join(lines)

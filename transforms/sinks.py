@@ -57,13 +57,6 @@ def stage(frame: pl.DataFrame, table: Table, directory: str) -> StagedFile:
     return StagedFile(table.name, path, frame.height)
 
 
-def make_table_folders(directory: str) -> None:
-    """Make the folder of every table, which object stores do without."""
-    if "://" not in directory:
-        for name in TABLES_BY_NAME:
-            FileSystems.mkdirs(FileSystems.join(directory, name))
-
-
 def require_staged(files: list[StagedFile]) -> None:
     """Check what was staged against what was meant to be, by the files' own footers.
 

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def locked(output: Path) -> Iterator[None]:
 
 def prepare(output: Path, run_id: str) -> Path:
     """Clear what dead runs left, and make the staging folder of this one."""
-    shutil.rmtree(output / STAGING, ignore_errors=True)
+    clear_staging(output)
     for name in (*(table.name for table in TABLES), DATABASE, MANIFEST, REPORT):
         path = output / name
         if path.exists() and not path.is_symlink():
@@ -68,8 +69,19 @@ def prepare(output: Path, run_id: str) -> Path:
                 "Move it, or choose another --output."
             )
     staging = output / STAGING / run_id
-    staging.mkdir(parents=True)
+    for table in TABLES:
+        (staging / table.name).mkdir(parents=True)
     return staging
+
+
+def spill_folder(output: Path) -> Path:
+    """Make a folder for frames that cross a shuffle; it goes away with the staging folder."""
+    return Path(tempfile.mkdtemp(prefix="_shuffle_", dir=output / STAGING))
+
+
+def clear_staging(output: Path) -> None:
+    """Remove what is staged, spilled or left over; published tables are elsewhere."""
+    shutil.rmtree(output / STAGING, ignore_errors=True)
 
 
 def publish(output: Path, run_id: str, files: Sequence[StagedFile], manifest: Any) -> None:
@@ -99,13 +111,11 @@ def publish(output: Path, run_id: str, files: Sequence[StagedFile], manifest: An
     for old in run.parent.iterdir():
         if old.name != run_id and f"{RUNS}/{old.name}" != previous:
             shutil.rmtree(old)
-    shutil.rmtree(output / STAGING)
 
 
 def _complete_folder(output: Path, run_id: str, table: Table, named: set[str]) -> None:
     """Leave in a table's staging folder what belongs to the new state, and nothing else."""
     folder = output / STAGING / run_id / table.name
-    folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if path.name in named:
             if table.appended:

@@ -1,0 +1,148 @@
+"""The tables that some input files must give: rows by ``grammar.py``, tables by ``tables.sql``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from .grammar import REASONS, Event, read_file
+
+TABLES_SQL = Path(__file__).with_name("tables.sql").read_text(encoding="utf-8")
+
+TABLE_KEYS = {
+    "fct_events": ("event_id",),
+    "fct_sessions": ("session_id",),
+    "dim_users": ("user_id",),
+    "dim_user_rfm": ("user_id",),
+    "dim_products": ("product_id",),
+    "dim_categories": ("raw_category_id",),
+    "metrics_churn": ("metric_level", "time_period"),
+    "metrics_funnel": ("dimension", "value"),
+    "metrics_rfm_segments": ("rfm_segment",),
+    "metrics_categories": ("level", "category_lvl_1", "category_lvl_2"),
+    "metrics_category_rfm": ("category_lvl_1", "rfm_segment"),
+    "metrics_periods": ("period", "period_start"),
+    "metrics_user_segments": ("dimension", "value"),
+    "metrics_rfm_grid": ("recency_score", "frequency_score"),
+    "rejected_rows": ("source_file", "byte_offset"),
+}
+"""The key of every table."""
+
+EVENTS_SCHEMA = pa.schema(
+    [
+        ("event_time", pa.timestamp("us")),
+        ("event_type", pa.string()),
+        ("product_id", pa.int64()),
+        ("category_id", pa.int64()),
+        ("category_code", pa.string()),
+        ("brand", pa.string()),
+        ("price", pa.decimal128(38, 9)),
+        ("user_id", pa.int64()),
+        ("user_session", pa.string()),
+    ]
+)
+REJECTED_SCHEMA = pa.schema(
+    [
+        ("source_file", pa.string()),
+        ("byte_offset", pa.int64()),
+        ("reason", pa.string()),
+        ("raw", pa.string()),
+    ]
+)
+
+
+def oracle_tables(
+    files: Sequence[Path],
+    *,
+    as_of: date | None = None,
+    churn_threshold_days: int = 60,
+    at_risk_threshold_days: int = 45,
+    declining_threshold_days: int = 30,
+    session_outlier_ratio: int = 200,
+    session_timeout_seconds: int = 3600,
+    cohort_observation_window_days: int = 90,
+) -> dict[str, pa.Table]:
+    """Every table of the contract by name, sorted by its key, columns in the contract's order.
+
+    The extra entry ``counts`` has one row: ``rows_read``, ``events_kept``, ``duplicate``,
+    ``multi_brand_product``, ``missing_session``, ``rejected``, a column for every reason of
+    rejection, and ``as_of``.
+
+    Raises:
+        HeaderError: A file has no header that names each of the nine columns exactly once.
+    """
+    events: list[Event] = []
+    rejected: list[tuple[str, int, str, str]] = []
+    for path in files:
+        accepted_here, rejected_here = read_file(Path(path))
+        events.extend(accepted_here)
+        rejected.extend((str(path), *row) for row in rejected_here)
+
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("accepted", columns_of(events, EVENTS_SCHEMA))
+        connection.execute("CREATE TABLE events_raw AS SELECT * FROM accepted")
+        connection.register("rejected", columns_of(rejected, REJECTED_SCHEMA))
+        connection.execute("CREATE TABLE rejected_rows AS SELECT * FROM rejected")
+        for option, value in {
+            "churn_threshold_days": churn_threshold_days,
+            "at_risk_threshold_days": at_risk_threshold_days,
+            "declining_threshold_days": declining_threshold_days,
+            "session_outlier_ratio": session_outlier_ratio,
+            "session_timeout_seconds": session_timeout_seconds,
+            "cohort_observation_window_days": cohort_observation_window_days,
+        }.items():
+            connection.execute(f"SET VARIABLE {option} = {value}")
+        if as_of is not None:
+            connection.execute(f"SET VARIABLE as_of = DATE '{as_of.isoformat()}'")
+        connection.execute(TABLES_SQL)
+        tables = {name: sorted_table(connection, name, key) for name, key in TABLE_KEYS.items()}
+        counts = connection.sql("SELECT * FROM event_counts").to_arrow_table().to_pylist()[0]
+
+    reasons = Counter(reason for _, _, reason, _ in rejected)
+    figures = {
+        "rows_read": len(events) + len(rejected),
+        "events_kept": counts["events_kept"],
+        "duplicate": counts["duplicate"],
+        "multi_brand_product": counts["multi_brand_product"],
+        "missing_session": counts["missing_session"],
+        "rejected": len(rejected),
+        **{reason: reasons[reason] for reason in REASONS},
+    }
+    tables["counts"] = pa.table(
+        {
+            **{name: pa.array([value], pa.int64()) for name, value in figures.items()},
+            "as_of": pa.array([counts["as_of"]], pa.date32()),
+        }
+    )
+    return tables
+
+
+def columns_of(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    """The rows as an Arrow table."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)],
+        schema=schema,
+    )
+
+
+def sorted_table(
+    connection: duckdb.DuckDBPyConnection, name: str, key: tuple[str, ...]
+) -> pa.Table:
+    """A table sorted by its key, NULL last, its times marked as UTC."""
+    order = ", ".join(f"{column} NULLS LAST" for column in key)
+    table = connection.sql(f"FROM {name} ORDER BY {order}").to_arrow_table()
+    utc = pa.timestamp("us", tz="UTC")
+    return table.cast(
+        pa.schema(
+            [
+                field.with_type(utc) if pa.types.is_timestamp(field.type) else field
+                for field in table.schema
+            ]
+        )
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import polars as pl
 
 from transforms.schema import MONEY_SCALE
 
 RATE_DECIMALS = 6
+
+_EXACT = Context(prec=100)  # Python's default of 28 digits would round NUMERIC
 
 
 def divide_half_up(numerator: int, denominator: int) -> int:
@@ -48,12 +50,12 @@ def rate(
 
 def _units(value: int | Decimal) -> int:
     """The value in units of 10^-9, which both operands of a quotient share."""
-    return int(Decimal(value).scaleb(MONEY_SCALE))
+    return int(Decimal(value).scaleb(MONEY_SCALE, _EXACT))
 
 
 def _nearest(numerator: int, denominator: int, decimals: int) -> float:
     quotient = divide_half_up(numerator * 10**decimals, denominator)
-    return float(Decimal(quotient).scaleb(-decimals))
+    return float(Decimal(quotient).scaleb(-decimals, _EXACT))
 
 
 def average_money(total: pl.Expr, count: pl.Expr) -> pl.Expr:

@@ -85,7 +85,8 @@ def parse_header(line: bytes, source: str) -> Header:
     Raises:
         InputError: A required column is missing or doubled, or the line is no CSV text.
     """
-    text = line.removeprefix(BOM).rstrip(b"\n").removesuffix(b"\r")
+    text = line.removeprefix(BOM)
+    text = text.removesuffix(b"\r\n").removesuffix(b"\n")
     try:
         names = split_fields(text.decode())
     except ValueError as error:
@@ -437,12 +438,14 @@ def split_lines(data: bytes) -> pl.DataFrame:
     array = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
-    lines = pl.DataFrame({"start": offsets[:-1], "line": pl.Series(pl.from_arrow(array))})
-    return lines.with_columns(
-        pl.col("line").bin.slice(0, pl.col("line").bin.size() - pl.col("line").bin.ends_with(b"\n"))
-    ).with_columns(
-        pl.col("line").bin.slice(0, pl.col("line").bin.size() - pl.col("line").bin.ends_with(b"\r"))
-    ).filter(pl.col("line").bin.size() > 0)
+    line = pl.col("line").bin
+    # A CR without an LF behind it is text.
+    end = pl.when(line.ends_with(b"\r\n")).then(2).otherwise(line.ends_with(b"\n").cast(pl.Int32))
+    return (
+        pl.DataFrame({"start": offsets[:-1], "line": pl.Series(pl.from_arrow(array))})
+        .with_columns(line.slice(0, line.size().cast(pl.Int64) - end))
+        .filter(line.size() > 0)
+    )
 
 
 def _simple_lines(lines: pl.DataFrame, header: Header) -> tuple[pl.Series, bytes]:

@@ -44,12 +44,12 @@ class InputFile:
     Attributes:
         path: Local path or gs:// URL.
         size: Bytes as stored.
-        header: Its columns; None where the file has no line at all.
+        header: Its columns.
     """
 
     path: str
     size: int
-    header: Header | None
+    header: Header
 
     @property
     def suffix(self) -> str:
@@ -126,8 +126,6 @@ def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
     """
     ranges: list[InputRange] = []
     for file in files:
-        if file.header is None:
-            continue
         if file.suffix:
             stride = max(1, min(readers, file.csv_bytes // RANGE_BYTES))
             ranges += [InputRange(file, first, file.size, stride) for first in range(stride)]
@@ -139,18 +137,18 @@ def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
     return ranges
 
 
-def read_header(path: str) -> Header | None:
-    """Read a file's header; None where the file has no line.
+def read_header(path: str) -> Header:
+    """Read a file's header, its first line that is not blank.
 
     Raises:
         InputError: The header is wrong or the file cannot be read.
     """
     with _open(path) as stream:
-        for _, block in _lines(stream, path, 0, BLOCK_BYTES // 256):
-            for line in block.removeprefix(BOM).split(b"\n"):
+        for _, block in _lines(stream, path, 0, _LINE_BYTES):
+            for line in block.removeprefix(BOM).splitlines(keepends=True):
                 if line.strip(b"\r\n"):
                     return parse_header(line, path)
-    return None
+    raise InputError(f"{path}: the file is empty; its first line must name the columns")
 
 
 def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:

@@ -71,11 +71,8 @@ class ParseRanges(beam.DoFn):
 
     def process(self, element: InputRange) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
         """Parse one range, block by block."""
-        header = element.file.header
-        if header is None:
-            return
         for offset, block in read_blocks(element):
-            parsed = parse_block(block, header, element.file.path, offset)
+            parsed = parse_block(block, element.file.header, element.file.path, offset)
             counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
             self._rows_read.inc(parsed.rows_read)
             self._bytes_read.inc(len(block))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from transforms.events import is_type
+from transforms.events import EVENT_SUMS, is_type
 from transforms.exact import rate
-from transforms.products import EVENT_SUMS, Catalogue, metric_levels
+from transforms.products import Catalogue, metric_levels
 from transforms.schema import METRICS_CATEGORIES, METRICS_CATEGORY_RFM
 
 _LEVELS = ("category_lvl_1", "category_lvl_2")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from transforms.events import EVENT_KEY
+from transforms.runs import aggregate_runs, run_starts
 from transforms.shuffle import hash_integers, hash_text
 
 DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
@@ -44,8 +45,9 @@ VARIANTS = ("product_id", "brand", "category_id")
 
 
 def product_variants(events: pl.DataFrame) -> pl.DataFrame:
-    """The distinct (product_id, brand, category_id) of events."""
-    return events.select(VARIANTS).unique()
+    """The (product_id, brand, category_id) of events, each once or a few times."""
+    ordered = events.select(VARIANTS).sort("product_id")
+    return aggregate_runs(ordered, run_starts(ordered, VARIANTS), first=VARIANTS)
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:

@@ -41,6 +41,25 @@ def is_type(event_type: str) -> pl.Expr:
     return pl.col("event_type") == pl.lit(event_type, EVENT_TYPE)
 
 
+EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
+"""What is summed over events; `revenue` is money, the others counts (Int64)."""
+
+
+def event_values() -> list[pl.Expr]:
+    """What an event adds to each of `EVENT_SUMS`."""
+    counts = {
+        "views": "view",
+        "cart_adds": "cart",
+        "cart_removes": "remove_from_cart",
+        "purchases": "purchase",
+    }
+    return [
+        pl.lit(1, pl.Int64).alias("events"),
+        *(is_type(event_type).cast(pl.Int64).alias(name) for name, event_type in counts.items()),
+        pl.when(is_type("purchase")).then("price").otherwise(pl.lit(0, MONEY)).alias("revenue"),
+    ]
+
+
 def validate(batch: pl.DataFrame) -> pl.DataFrame:
     """Return the batch, if it is one.
 

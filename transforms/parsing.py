@@ -297,8 +297,6 @@ def _read_regular(data: bytes, header: Header) -> pl.DataFrame | None:
         data = data.replace(b"\r\n", b"\n")
         if b"\r" in data:
             return None
-    if not data.strip(b"\n"):
-        return EVENT_STRINGS
     for types in (_TYPES, _LENIENT_TYPES):
         try:
             frame = pl.read_csv(
@@ -309,6 +307,8 @@ def _read_regular(data: bytes, header: Header) -> pl.DataFrame | None:
                     for position, name in enumerate(header.columns)
                 },
             )
+        except pl.exceptions.NoDataError:
+            return EVENT_STRINGS
         except pl.exceptions.PolarsError:
             continue  # an id that is no integer, an unknown event_type, a row too long, bad UTF-8
         # Polars fills a short row with NULL from the right: a value in the last field of every row

@@ -7,15 +7,15 @@ from typing import Final
 import polars as pl
 
 from transforms.exact import average_money, rate
-from transforms.products import EVENT_SUMS, event_sums
+from transforms.events import EVENT_SUMS
 from transforms.schema import METRICS_PERIODS
 
 _PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
 
 
-def event_days(events: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of kept events: one row per `date` with `EVENT_SUMS`."""
-    return events.group_by(pl.col("event_time").dt.date().alias("date")).agg(event_sums())
+def event_days(visits: pl.DataFrame) -> pl.DataFrame:
+    """Partial aggregates of `Sessions.visits`: one row per `event_date` with `EVENT_SUMS`."""
+    return visits.group_by("event_date").agg(pl.col(EVENT_SUMS).sum())
 
 
 def period_users(days: pl.DataFrame) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def metrics_periods(
         users: `period_users` of all user shards.
     """
     keys = ("period", "period_start")
-    by_event = _by_period(days, "date", pl.col(EVENT_SUMS).sum())
+    by_event = _by_period(days, "event_date", pl.col(EVENT_SUMS).sum())
     by_session = _by_period(
         sessions,
         "session_start_date",

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from transforms.events import is_type
+from transforms.events import EVENT_SUMS, event_values
+from transforms.runs import aggregate_runs, run_starts
 from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
 
-EVENT_SUMS = ("events", "views", "cart_adds", "purchases", "revenue")
-"""What is summed over events; `revenue` is money, the others counts."""
+@dataclass(frozen=True)
+class IndexedProducts:
+    """The products of a session shard's events.
 
-
-def event_sums() -> list[pl.Expr]:
-    """Aggregations of events to `EVENT_SUMS`."""
-    purchase = is_type("purchase")
-    return [
-        pl.len().cast(pl.Int64).alias("events"),
-        is_type("view").sum().cast(pl.Int64).alias("views"),
-        is_type("cart").sum().cast(pl.Int64).alias("cart_adds"),
-        purchase.sum().cast(pl.Int64).alias("purchases"),
-        pl.col("price").filter(purchase).sum().alias("revenue"),
-    ]
-
-
-def product_sums(events: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of kept events.
-
-    Returns:
-        One row per (`product_id`, `brand`, `category_id`, `category_code`) with `EVENT_SUMS`.
+    Attributes:
+        index: The row of `text` of each event's product (UInt32).
+        text: The product_ids, each once.
+        sums: One row per product and (`brand`, `category_id`, `category_code`), or several, with
+            `product_id` and `EVENT_SUMS`.
     """
-    return events.group_by("product_id", "brand", "category_id", "category_code").agg(
-        event_sums()
+
+    index: pl.Series
+    text: pl.Series
+    sums: pl.DataFrame
+
+
+_VARIANT = ("product_id", "brand", "category_id", "category_code")
+
+
+def index_products(events: pl.DataFrame) -> IndexedProducts:
+    """Find the products of kept events and sum over them, with one sort."""
+    order = events["product_id"].arg_sort()
+    ordered = events.select(
+        pl.col(*_VARIANT, "event_type", "price").gather(order)
+    ).select(*_VARIANT, *event_values())
+    starts = run_starts(ordered, ["product_id"])
+    lengths = starts.shift(-1, fill_value=ordered.height) - starts
+    index = np.empty(events.height, np.uint32)
+    index[order.to_numpy()] = np.repeat(
+        np.arange(len(starts), dtype=np.uint32), lengths.to_numpy()
+    )
+    return IndexedProducts(
+        pl.Series(index, dtype=pl.UInt32),
+        ordered["product_id"].gather(starts).cast(pl.String),
+        aggregate_runs(ordered, run_starts(ordered, _VARIANT), first=_VARIANT, sums=EVENT_SUMS),
     )
 
 
@@ -40,7 +53,7 @@ def combine_products(sums: pl.DataFrame) -> pl.DataFrame:
     """Combine the partial aggregates of the products of one shard.
 
     Args:
-        sums: `product_sums` of all session shards.
+        sums: `IndexedProducts.sums` of all session shards.
 
     Returns:
         One row per product: `product_id`, `brand` and `category_id` of its most frequent pair (ties:
@@ -70,7 +83,7 @@ def category_codes(sums: pl.DataFrame) -> pl.DataFrame:
     """Events by category and code.
 
     Args:
-        sums: `product_sums`, or what this function returned, of any number of shards.
+        sums: `IndexedProducts.sums`, or what this function returned, of any number of shards.
 
     Returns:
         One row per (`category_id`, `category_code`) with `events`; category_id is not NULL.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from transforms.cleaning import Cleaned
 from transforms.event_ids import event_ids
-from transforms.events import MONEY, is_type
+from transforms.events import EVENT_SUMS, event_values, is_type
+from transforms.products import IndexedProducts
+from transforms.runs import aggregate_runs, run_starts
 from transforms.schema import FCT_EVENTS, FCT_SESSIONS
-
-_MICROSECONDS = 1_000_000
+from transforms.sinks import Dictionaries
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,17 @@ class Sessions:
     Attributes:
         events: Kept events sorted by session and time, with `session_index` (UInt32), the row of
             `sessions` that holds the event, beside the columns of `Cleaned.events`.
-        sessions: A frame of fct_sessions, with `user` (Int64, the user_id as a number) and
-            `session_number` beside its columns.
+        visits: Sums over runs of events of one session, user and date, in the order of the events:
+            `session_index`, `session_number`, `user_id`, `event_date`, `event_time` (of the first
+            event), `last_event_time`, and `EVENT_SUMS`. There are little more than sessions, so
+            what sums over them is cheap.
+        sessions: A frame of fct_sessions, with `user` (Int64, the user_id as a number) beside its
+            columns.
         user_sessions: The text of each `session_number`.
     """
 
     events: pl.DataFrame
+    visits: pl.DataFrame
     sessions: pl.DataFrame
     user_sessions: pl.Series
 
@@ -38,31 +45,55 @@ def sessionize(cleaned: Cleaned, timeout_seconds: int) -> Sessions:
     events = cleaned.events.with_columns(
         session_index=(new.fill_null(value=True).cast(pl.UInt32).cum_sum() - 1)
     )
+    visits = _visits(events)
     return Sessions(
-        events, _session_table(events, cleaned.user_sessions), cleaned.user_sessions
+        events, visits, _session_table(events, visits, cleaned.user_sessions), cleaned.user_sessions
     )
 
 
-def _session_table(events: pl.DataFrame, user_sessions: pl.Series) -> pl.DataFrame:
+def _visits(events: pl.DataFrame) -> pl.DataFrame:
+    keys = ("session_index", "user_id", "event_date")
+    summed = events.select(
+        "session_index",
+        "session_number",
+        "user_id",
+        "event_time",
+        pl.col("event_time").dt.date().alias("event_date"),
+        *event_values(),
+    )
+    return aggregate_runs(
+        summed,
+        run_starts(summed, keys),
+        first=(*keys, "session_number", "event_time"),
+        last=("event_time",),
+        sums=EVENT_SUMS,
+    )
+
+
+def _session_table(
+    events: pl.DataFrame, visits: pl.DataFrame, user_sessions: pl.Series
+) -> pl.DataFrame:
     """Aggregate events to sessions, in the order of `session_index`."""
-    purchase = is_type("purchase")
-    grouped = events.group_by("session_index", maintain_order=True).agg(
+    products = events.group_by("session_index", maintain_order=True).agg(
+        pl.col("product_id").n_unique().cast(pl.Int64).alias("unique_product_count")
+    )
+    grouped = visits.group_by("session_index", maintain_order=True).agg(
         pl.col("session_number").first(),
         pl.col("user_id").min().alias("smallest_user"),
         pl.col("user_id").max().alias("user"),
         pl.col("event_time").first().alias("session_start_time"),
-        pl.col("event_time").last().alias("session_end_time"),
-        pl.len().cast(pl.Int64).alias("event_count"),
-        pl.col("product_id").n_unique().cast(pl.Int64).alias("unique_product_count"),
-        is_type("view").sum().cast(pl.Int64).alias("view_count"),
-        is_type("cart").sum().cast(pl.Int64).alias("cart_additions"),
-        is_type("remove_from_cart").sum().cast(pl.Int64).alias("cart_removals"),
-        purchase.sum().cast(pl.Int64).alias("purchase_count"),
-        pl.col("price").filter(purchase).sum().alias("total_revenue"),
+        pl.col("last_event_time").last().alias("session_end_time"),
+        pl.col("events").sum().alias("event_count"),
+        pl.col("views").sum().alias("view_count"),
+        pl.col("cart_adds").sum().alias("cart_additions"),
+        pl.col("cart_removes").sum().alias("cart_removals"),
+        pl.col("purchases").sum().alias("purchase_count"),
+        pl.col("revenue").sum().alias("total_revenue"),
     )
     grouped = _with_largest_user(grouped, events).with_columns(
+        products["unique_product_count"],
         user_session=user_sessions.gather(grouped["session_number"]),
-        number_in_user_session=pl.int_range(pl.len()).over("session_number"),
+        number_in_user_session=_count_within_runs(grouped, "session_number"),
         session_length=(
             pl.col("session_end_time") - pl.col("session_start_time")
         ).dt.total_seconds(),
@@ -100,8 +131,15 @@ def _session_table(events: pl.DataFrame, user_sessions: pl.Series) -> pl.DataFra
         quality_tier().alias("session_quality_tier"),
         length_bucket().alias("session_length_bucket"),
         "user",
-        "session_number",
     )
+
+
+def _count_within_runs(frame: pl.DataFrame, key: str) -> pl.Series:
+    """The number of each row within its run of equal keys, from 0."""
+    starts = run_starts(frame, [key])
+    lengths = starts.shift(-1, fill_value=frame.height) - starts
+    rows = np.arange(frame.height)
+    return pl.Series(rows - np.repeat(starts.to_numpy(), lengths.to_numpy()))
 
 
 def _with_largest_user(grouped: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -145,10 +183,32 @@ def length_bucket() -> pl.Expr:
     )
 
 
-def event_table(shard: Sessions) -> pl.DataFrame:
-    """The rows of fct_events, in the order of `shard.events`."""
+def event_table(shard: Sessions, products: IndexedProducts) -> tuple[pl.DataFrame, Dictionaries]:
+    """The rows of fct_events, in the order of `shard.events`.
+
+    Returns:
+        The rows, and dictionaries of their texts: most of these are known once per session, visit
+        or product, and need no hashing to be found again.
+    """
     events = shard.events
-    price = pl.col("price")
+    visit_rows = np.repeat(
+        np.arange(shard.visits.height, dtype=np.uint32), shard.visits["events"].to_numpy()
+    )
+    categories = events["category_id"].to_arrow().dictionary_encode()
+    dictionaries = {
+        "user_id": (
+            pl.Series(visit_rows, dtype=pl.UInt32),
+            shard.visits["user_id"].cast(pl.String),
+        ),
+        "user_session": (events["session_number"], shard.user_sessions),
+        "session_id": (events["session_index"], shard.sessions["session_id"]),
+        "product_id": (products.index, products.text),
+        "category_id": (
+            pl.Series(categories.indices, dtype=pl.UInt32),
+            pl.Series(categories.dictionary, dtype=pl.Int64).cast(pl.String),
+        ),
+    }
+    texts = {name: values.gather(index) for name, (index, values) in dictionaries.items()}
     one, zero = pl.lit(1, pl.Int64), pl.lit(0, pl.Int64)
     flags = {
         "is_view": "view",
@@ -158,17 +218,19 @@ def event_table(shard: Sessions) -> pl.DataFrame:
     }
     return FCT_EVENTS.conform(
         events.with_columns(
+            event_id=event_ids(
+                events, texts["user_id"], texts["product_id"], texts["user_session"]
+            ),
             event_date=pl.col("event_time").dt.date(),
-            user_session=shard.user_sessions.gather(events["session_number"]),
-            session_id=shard.sessions["session_id"].gather(events["session_index"]),
             quantity=one,
-            revenue=pl.when(is_type("purchase")).then(price).cast(MONEY),
+            revenue=pl.when(is_type("purchase")).then("price"),
+            **texts,
             **{
                 flag: pl.when(is_type(event_type)).then(one).otherwise(zero)
                 for flag, event_type in flags.items()
             },
-        ).with_columns(event_id=event_ids(events, shard.user_sessions))
-    )
+        )
+    ), dictionaries
 
 
 def session_table(shard: Sessions) -> pl.DataFrame:

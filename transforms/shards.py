@@ -24,6 +24,7 @@ from transforms.quality import checked, counted
 from transforms.reading import InputRange, read_blocks
 from transforms.schema import FCT_SESSIONS, REJECTED_ROWS
 from transforms.sessions import event_table, session_table, sessionize
+from transforms.sinks import Dictionaries, TableBatch
 from transforms.shuffle import FrameStore, NamedFrame, Payload, collect_frames, concat_frames
 
 Frames = dict[str, pl.DataFrame]
@@ -84,7 +85,7 @@ class ParseRanges(beam.DoFn):
                 rejected = REJECTED_ROWS.conform(
                     parsed.rejected.with_columns(run_id=pl.lit(self._run_id))
                 )
-                yield beam.pvalue.TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected))
+                yield beam.pvalue.TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected, {}))
             yield beam.pvalue.TaggedOutput(self.COUNTS, ("counts", counted(counts)))
             yield "events", parsed.events
             self._progress.add("parse", parsed.rows_read, len(block))
@@ -196,7 +197,7 @@ def session_shard_frames(
     many_categories: pl.Series,
     timeout_seconds: int,
     shard: int,
-) -> Frames:
+) -> tuple[Frames, Dictionaries]:
     """All that is made of the events of a session shard.
 
     Args:
@@ -208,22 +209,23 @@ def session_shard_frames(
 
     Returns:
         Frames by the names in `TABLES_OF_SESSIONS`, `BY_USER`, `BY_PRODUCT` and
-        `PARTIALS_OF_SESSIONS`, and "checks".
+        `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
     """
     cleaned = clean(events, multi_brand)
     cut = sessionize(cleaned, timeout_seconds)
     kept = cut.events
-    table = event_table(cut)
-    return {
+    indexed = products.index_products(kept)
+    table, dictionaries = event_table(cut, indexed)
+    frames = {
         "fct_events": table,
         "fct_sessions": session_table(cut),
-        "user_days": users.user_days(kept),
+        "user_days": users.user_days(cut.visits),
         "user_sessions": users.session_sums(cut.sessions.with_columns(user_id="user"), "user_id"),
         "touches": categories.touches(kept, many_categories, shard),
         "purchases": categories.purchases(kept),
-        "product_sums": products.product_sums(kept),
+        "product_sums": indexed.sums,
         "session_funnel": funnel.session_funnel(cut.sessions),
-        "event_days": periods.event_days(kept),
+        "event_days": periods.event_days(cut.visits),
         "counts": counted(
             {
                 "events_kept": kept.height,
@@ -233,9 +235,10 @@ def session_shard_frames(
             }
         ),
     }
+    return frames, dictionaries
 
 
-@beam.typehints.with_output_types(NamedFrame)
+@beam.typehints.with_output_types(TableBatch)
 class ProcessSessionShards(beam.DoFn):
     """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
 
@@ -256,13 +259,13 @@ class ProcessSessionShards(beam.DoFn):
         ambiguous: Iterable[Payload],
         brands: Iterable[Payload],
         _few_rejected: Iterable[bool],
-    ) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+    ) -> Iterator[TableBatch | beam.pvalue.TaggedOutput]:
         """Process one shard."""
         shard, payloads = element
         found = _ambiguous(self._store, ambiguous)
         confirmed = collect_frames(self._store, brands).get("brands")
         events = collect_frames(self._store, payloads)["events"]
-        frames = session_shard_frames(
+        frames, dictionaries = session_shard_frames(
             events,
             found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
             found.filter("many_categories")["product_id"],
@@ -276,8 +279,9 @@ class ProcessSessionShards(beam.DoFn):
                 Metrics.counter(type(self), f"rows_dropped_{count}").inc(rows)
         rows = events.height
         del events
-        for name in TABLES_OF_SESSIONS:
-            yield name, frames.pop(name)
+        yield "fct_events", frames.pop("fct_events"), dictionaries
+        del dictionaries
+        yield "fct_sessions", frames.pop("fct_sessions"), {}
         for tag, names in (
             (self.USERS, BY_USER),
             (self.PRODUCTS, BY_PRODUCT),
@@ -313,25 +317,25 @@ class CombineProducts(beam.DoFn):
 def read_catalogue(store: FrameStore, payloads: Iterable[Payload]) -> products.Catalogue:
     """The catalogue, from what `CombineProducts` sent."""
     frames = collect_frames(store, payloads)
-    no_sums = products.product_sums(EVENT_BATCH.to_frame())
+    no_sums = empty_session_frames()["product_sums"]
     return products.catalogue(
         frames.get("products", products.combine_products(no_sums)),
         frames.get("category_codes", products.category_codes(no_sums)),
     )
 
 
-@beam.typehints.with_output_types(NamedFrame)
+@beam.typehints.with_output_types(TableBatch)
 class DescribeCatalogue(beam.DoFn):
     """Impulse → dim_products and dim_categories."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
-    def process(self, _: object, payloads: Iterable[Payload]) -> Iterator[NamedFrame]:
+    def process(self, _: object, payloads: Iterable[Payload]) -> Iterator[TableBatch]:
         """Describe all products and categories."""
         found = read_catalogue(self._store, payloads)
-        yield "dim_products", products.product_table(found)
-        yield "dim_categories", products.category_table(found)
+        yield "dim_products", products.product_table(found), {}
+        yield "dim_categories", products.category_table(found), {}
 
 
 # Users --------------------------------------------------------------------------------------------
@@ -488,7 +492,7 @@ def user_shard_frames(frames: Frames, context: UserContext) -> Frames:
     }
 
 
-@beam.typehints.with_output_types(NamedFrame)
+@beam.typehints.with_output_types(TableBatch)
 class DescribeUsers(beam.DoFn):
     """Users of a shard → dim_users and dim_user_rfm; on the tag `partials`, what metrics need."""
 
@@ -509,7 +513,7 @@ class DescribeUsers(beam.DoFn):
         samples: Iterable[Payload],
         candidates: Iterable[Payload],
         catalogue: Iterable[Payload],
-    ) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+    ) -> Iterator[TableBatch | beam.pvalue.TaggedOutput]:
         """Describe one shard."""
         if self._context is None:
             self._context = user_context(
@@ -524,7 +528,7 @@ class DescribeUsers(beam.DoFn):
         frames = user_shard_frames(shard, self._context)
         self._progress.add("users", frames["dim_users"].height)
         for name in TABLES_OF_USERS:
-            yield name, frames[name]
+            yield name, frames[name], {}
         for name in PARTIALS_OF_USERS:
             yield beam.pvalue.TaggedOutput(self.PARTIALS, (name, frames[name]))
 
@@ -535,7 +539,7 @@ class DescribeUsers(beam.DoFn):
 def empty_session_frames() -> Frames:
     """The frames of a session shard without events."""
     none = pl.Series("product_id", [], pl.Int64)
-    return session_shard_frames(EVENT_BATCH.to_frame(), none, none, 0, 0)
+    return session_shard_frames(EVENT_BATCH.to_frame(), none, none, 0, 0)[0]
 
 
 def empty_partials() -> Frames:
@@ -579,7 +583,7 @@ def metric_tables(partials: Frames, found: products.Catalogue) -> Frames:
     }
 
 
-@beam.typehints.with_output_types(NamedFrame)
+@beam.typehints.with_output_types(TableBatch)
 class ComputeMetrics(beam.DoFn):
     """Impulse → the metrics_* tables."""
 
@@ -588,7 +592,9 @@ class ComputeMetrics(beam.DoFn):
 
     def process(
         self, _: object, partials: Iterable[Payload], catalogue: Iterable[Payload]
-    ) -> Iterator[NamedFrame]:
+    ) -> Iterator[TableBatch]:
         """Compute all metrics."""
         found = read_catalogue(self._store, catalogue)
-        yield from metric_tables(collect_frames(self._store, partials), found).items()
+        tables = metric_tables(collect_frames(self._store, partials), found)
+        for name, frame in tables.items():
+            yield name, frame, {}

@@ -51,7 +51,24 @@ class FrameCoder(Coder):
         return False
 
 
+class SeriesCoder(Coder):
+    """Encodes a series as a frame of one column."""
+
+    def encode(self, value: pl.Series) -> bytes:
+        """Encode a series."""
+        return encode_frame(value.to_frame(), "lz4")
+
+    def decode(self, encoded: bytes) -> pl.Series:
+        """Decode a series."""
+        return decode_frame(encoded).to_series()
+
+    def is_deterministic(self) -> bool:
+        """Series are never keys."""
+        return False
+
+
 registry.register_coder(pl.DataFrame, FrameCoder)
+registry.register_coder(pl.Series, SeriesCoder)
 
 
 def encode_frame(frame: pl.DataFrame, compression: str) -> bytes:
@@ -145,6 +162,11 @@ class SpillStore:
     def __getstate__(self) -> dict[str, Any]:
         """An open file stays with its process."""
         return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def frame_store(spill_directory: str | None) -> FrameStore:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from transforms.events import is_type
 from transforms.exact import average_money
 from transforms.schema import DIM_USERS
 
@@ -41,20 +40,19 @@ class UserThresholds:
     session_outlier_ratio: int = 200
 
 
-def user_days(events: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of kept events.
+def user_days(visits: pl.DataFrame) -> pl.DataFrame:
+    """Partial aggregates of `Sessions.visits`.
 
     Returns:
         One row per `user_id` (Int64) and `event_date`: `first_event_time`, `last_event_time`,
         `event_count`, `purchase_count`, `revenue` (0 where nothing was bought).
     """
-    purchase = is_type("purchase")
-    return events.group_by("user_id", pl.col("event_time").dt.date().alias("event_date")).agg(
+    return visits.group_by("user_id", "event_date").agg(
         pl.col("event_time").min().alias("first_event_time"),
-        pl.col("event_time").max().alias("last_event_time"),
-        pl.len().cast(pl.Int64).alias("event_count"),
-        purchase.sum().cast(pl.Int64).alias("purchase_count"),
-        pl.col("price").filter(purchase).sum().alias("revenue"),
+        pl.col("last_event_time").max(),
+        pl.col("events").sum().alias("event_count"),
+        pl.col("purchases").sum().alias("purchase_count"),
+        pl.col("revenue").sum(),
     )
 
 

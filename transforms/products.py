@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from transforms.events import EVENT_SUMS, event_values
-from transforms.runs import aggregate_runs, run_starts
+from transforms.runs import aggregate_runs, run_numbers, run_starts
 from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
 
 @dataclass(frozen=True)
@@ -37,11 +37,8 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
         pl.col(*_VARIANT, "event_type", "price").gather(order)
     ).select(*_VARIANT, *event_values())
     starts = run_starts(ordered, ["product_id"])
-    lengths = starts.shift(-1, fill_value=ordered.height) - starts
     index = np.empty(events.height, np.uint32)
-    index[order.to_numpy()] = np.repeat(
-        np.arange(len(starts), dtype=np.uint32), lengths.to_numpy()
-    )
+    index[order.to_numpy()] = run_numbers(starts, events.height).to_numpy()
     return IndexedProducts(
         pl.Series(index, dtype=pl.UInt32),
         ordered["product_id"].gather(starts).cast(pl.String),

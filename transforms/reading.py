@@ -45,11 +45,13 @@ class InputFile:
         path: Local path or gs:// URL.
         size: Bytes as stored.
         header: Its columns.
+        rows_start: Offset of the first byte behind the header, after decompression.
     """
 
     path: str
     size: int
     header: Header
+    rows_start: int
 
     @property
     def suffix(self) -> str:
@@ -112,7 +114,7 @@ def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(read_header, sorted(sizes)))
     return [
-        InputFile(path, sizes[path], header)
+        InputFile(path, sizes[path], *header)
         for path, header in zip(sorted(sizes), headers, strict=True)
     ]
 
@@ -137,17 +139,24 @@ def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
     return ranges
 
 
-def read_header(path: str) -> Header:
+def read_header(path: str) -> tuple[Header, int]:
     """Read a file's header, its first line that is not blank.
+
+    Returns:
+        The header, and the offset of the first byte behind it, after decompression.
 
     Raises:
         InputError: The header is wrong or the file cannot be read.
     """
     with _open(path) as stream:
-        for _, block in _lines(stream, path, 0, _LINE_BYTES):
-            for line in block.removeprefix(BOM).splitlines(keepends=True):
-                if line.strip(b"\r\n"):
-                    return parse_header(line, path)
+        for offset, block in _lines(stream, path, 0, _LINE_BYTES):
+            position = len(BOM) if not offset and block.startswith(BOM) else 0
+            while position < len(block):
+                end = block.find(b"\n", position) + 1 or len(block)
+                line = block[position:end]
+                if line not in (b"\n", b"\r\n"):
+                    return parse_header(line, path), offset + end
+                position = end
     raise InputError(f"{path}: the file is empty; its first line must name the columns")
 
 
@@ -172,18 +181,9 @@ def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:
         else:
             blocks = _range_lines(stream, part)
         for offset, block in blocks:
-            yield (offset, block) if offset else _without_header(block)
-
-
-def _without_header(block: bytes) -> tuple[int, bytes]:
-    """Cut blank lines and the header off a file's first block."""
-    position = len(BOM) if block.startswith(BOM) else 0
-    while True:
-        end = block.find(b"\n", position) + 1 or len(block)
-        blank = not block[position:end].strip(b"\r\n")
-        position = end
-        if not blank or position == len(block):
-            return position, block[position:]
+            skipped = max(0, part.file.rows_start - offset)
+            if skipped < len(block):
+                yield offset + skipped, block[skipped:] if skipped else block
 
 
 def _range_lines(stream: BinaryIO, part: InputRange) -> Iterator[tuple[int, bytes]]:
@@ -193,33 +193,25 @@ def _range_lines(stream: BinaryIO, part: InputRange) -> Iterator[tuple[int, byte
         # The range begins with a row only where the byte before it ends one.
         stream.seek(position - 1)
         position = _skip_line(stream, position - 1, part.end)
-    rest = b""
     while position < part.end:
-        data = stream.read(min(BLOCK_BYTES, part.end - position))
-        if not data:
+        stream.seek(position)
+        block = stream.read(min(BLOCK_BYTES, part.end - position))
+        if not block:
             break
-        position += len(data)
-        block = rest + data
-        cut = block.rfind(b"\n") + 1
-        if position >= part.end:
-            block += _rest_of_line(stream) if cut < len(block) else b""
-            cut = len(block)
-        if cut:
-            yield position - len(data) - len(rest), block[:cut]
-        rest = block[cut:]
-    if rest:
-        yield position - len(rest), rest
+        if not block.endswith(b"\n"):
+            block += _rest_of_line(stream)
+        yield position, block
+        position += len(block)
 
 
 def _skip_line(stream: BinaryIO, position: int, end: int) -> int:
-    """Read to behind the next newline; return its position, or one past `end` if there is none."""
+    """The position behind the next newline, or `end` if that is not before it."""
     while position < end:
         data = stream.read(min(_LINE_BYTES, end - position))
         if not data:
             break
         newline = data.find(b"\n")
         if newline >= 0:
-            stream.seek(position + newline + 1)
             return position + newline + 1
         position += len(data)
     return end

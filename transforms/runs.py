@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 
@@ -21,6 +22,12 @@ def run_starts(frame: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
         | (pl.int_range(pl.len()) == 0)
     )
     return changed.to_series().arg_true().alias("start")
+
+
+def run_numbers(starts: pl.Series, rows: int) -> pl.Series:
+    """The number (UInt32, from 0) of the run that each of `rows` rows is in."""
+    lengths = starts.shift(-1, fill_value=rows) - starts
+    return pl.Series(np.repeat(np.arange(len(starts), dtype=np.uint32), lengths.to_numpy()))
 
 
 def aggregate_runs(

@@ -11,7 +11,7 @@ from transforms.cleaning import Cleaned
 from transforms.event_ids import event_ids
 from transforms.events import EVENT_SUMS, event_values, is_type
 from transforms.products import IndexedProducts
-from transforms.runs import aggregate_runs, run_starts
+from transforms.runs import aggregate_runs, run_numbers, run_starts
 from transforms.schema import FCT_EVENTS, FCT_SESSIONS
 from transforms.sinks import Dictionaries
 
@@ -137,9 +137,7 @@ def _session_table(
 def _count_within_runs(frame: pl.DataFrame, key: str) -> pl.Series:
     """The number of each row within its run of equal keys, from 0."""
     starts = run_starts(frame, [key])
-    lengths = starts.shift(-1, fill_value=frame.height) - starts
-    rows = np.arange(frame.height)
-    return pl.Series(rows - np.repeat(starts.to_numpy(), lengths.to_numpy()))
+    return pl.Series(np.arange(frame.height)) - starts.gather(run_numbers(starts, frame.height))
 
 
 def _with_largest_user(grouped: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -191,15 +189,10 @@ def event_table(shard: Sessions, products: IndexedProducts) -> tuple[pl.DataFram
         or product, and need no hashing to be found again.
     """
     events = shard.events
-    visit_rows = np.repeat(
-        np.arange(shard.visits.height, dtype=np.uint32), shard.visits["events"].to_numpy()
-    )
+    visit = np.repeat(np.arange(shard.visits.height, dtype=np.uint32), shard.visits["events"])
     categories = events["category_id"].to_arrow().dictionary_encode()
     dictionaries = {
-        "user_id": (
-            pl.Series(visit_rows, dtype=pl.UInt32),
-            shard.visits["user_id"].cast(pl.String),
-        ),
+        "user_id": (pl.Series(visit), shard.visits["user_id"].cast(pl.String)),
         "user_session": (events["session_number"], shard.user_sessions),
         "session_id": (events["session_index"], shard.sessions["session_id"]),
         "product_id": (products.index, products.text),

@@ -19,15 +19,22 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.pvalue import AsIter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines import preflight
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
-from transforms import warehouse
+from transforms import bucket, warehouse
 from transforms.cleaning import product_shard, session_shard, user_shard
 from transforms.errors import InputError, RunError
 from transforms.progress import Progress
-from transforms.publishing import AuditAndPublish, RejectedExamples, RequireFewRejected, Run
-from transforms.reading import InputFile, InputRange, match_inputs, split_files
+from transforms.publishing import (
+    AuditAndPublish,
+    RejectedExamples,
+    RequireFewRejected,
+    Run,
+    publish_audited,
+)
+from transforms.reading import InputFile, InputRange, split_files
 from transforms.shards import (
     BY_PRODUCT,
     BY_USER,
@@ -46,7 +53,7 @@ from transforms.shards import (
 from transforms.shuffle import FrameStore, GroupFrames, StoreFrames, frame_store
 from transforms.sinks import StageTables
 
-_SHARD_BYTES: Final = 128 << 20  # of CSV: about a million events
+_SHARD_BYTES: Final = 64 << 20  # of CSV: about half a million events
 _SMALL_BYTES: Final = 24 << 20  # of CSV, which one process does before a second has started
 LOCAL_RUNNERS: Final = {None, "DirectRunner", "FnApiRunner"}
 _PICKLING: Final = ("--pickle_library=cloudpickle",)
@@ -226,42 +233,66 @@ def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
 
     Raises:
         InputError: The input does not exist or has the wrong header.
+        UsageError: Something else that the run needs is missing.
         RunError: The run failed.
     """
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-    files = match_inputs(options.input)
+    run_id = options.run_id or new_run_id(started)
+    files = preflight.check(options, run_id)
     # No save_main_session: everything a worker needs is importable, and pickled by reference.
     beam_options = PipelineOptions([*beam_arguments, *_PICKLING])
     runner = beam_options.view_as(StandardOptions).runner
     local = runner in LOCAL_RUNNERS
     workers = choose_local_processes(beam_options, files) if local else _cores()
-    output = Path(options.output)
-    with warehouse.locked(output):
-        run_id = new_run_id(started)
-        staging = warehouse.prepare(output, run_id)
-        spill = warehouse.spill_folder(output) if local else None
-        run = Run(
-            run_id=run_id,
-            started_at=started,
-            output=str(output),
-            staging=str(staging),
-            options=options.as_json(),
-            rules=options.rules,
-            max_rejected_ratio=options.max_rejected_ratio,
+    if bucket.in_bucket(options.output):
+        workspace = bucket.workspace(options.output, run_id, spill=local)
+    else:
+        workspace = warehouse.workspace(Path(options.output), run_id, spill=local)
+    with workspace as (staging, spill):
+        if not resume(options, run_id):
+            run = Run(
+                run_id=run_id,
+                started_at=started,
+                output=options.output,
+                staging=staging,
+                options=options.as_json(),
+                rules=options.rules,
+                max_rejected_ratio=options.max_rejected_ratio,
+                bigquery_dataset=options.bigquery_dataset,
+                keep_staging=options.keep_staging,
+            )
+            plan = Plan(run, split_files(files, workers), session_shards(files, workers), spill)
+            pipeline = beam.Pipeline(runner=FnApiRunner() if local else None, options=beam_options)
+            build_pipeline(pipeline, plan)
+            try:
+                with reporting(Progress(spill), sum(file.csv_bytes for file in files)):
+                    pipeline.run().wait_until_finish()
+            except Exception as error:
+                raise translate_failure(error) from error
+    print(summarize(options, run_id, time.perf_counter() - clock))
+
+
+def resume(options: RunOptions, run_id: str) -> bool:
+    """Publish a run that has passed its audit already; False where there is none of this id.
+
+    Raises:
+        UsageError: It was made with other options.
+        RunError: It cannot be published.
+    """
+    if options.run_id is None or not bucket.in_bucket(options.output):
+        return False
+    manifest = bucket.audited(options.output, run_id)
+    if manifest is None:
+        return False
+    if names := options.differing(manifest["options"]):
+        raise UsageError(
+            f"run {run_id} was made with another --{', --'.join(names)}; give the same, "
+            "or leave --run_id out to begin a new run"
         )
-        plan = Plan(
-            run, split_files(files, workers), session_shards(files, workers), spill and str(spill)
-        )
-        pipeline = beam.Pipeline(runner=FnApiRunner() if local else None, options=beam_options)
-        build_pipeline(pipeline, plan)
-        try:
-            with reporting(Progress(plan.spill_directory), sum(file.csv_bytes for file in files)):
-                pipeline.run().wait_until_finish()
-        except Exception as error:
-            raise translate_failure(error) from error
-        finally:
-            warehouse.clear_staging(output)
-    print(summarize(output, run_id, time.perf_counter() - clock))
+    publish_audited(
+        options.output, manifest, options.bigquery_dataset, keep_staging=options.keep_staging
+    )
+    return True
 
 
 _ERROR_TEXT: Final = re.compile(

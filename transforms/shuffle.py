@@ -46,6 +46,10 @@ class FrameCoder(Coder):
         """Decode a frame."""
         return decode_frame(encoded)
 
+    def estimate_size(self, value: pl.DataFrame) -> int:
+        """The frame's bytes; Beam asks for many elements and would encode each to find out."""
+        return int(value.estimated_size())
+
     def is_deterministic(self) -> bool:
         """Frames are never keys."""
         return False
@@ -61,6 +65,10 @@ class SeriesCoder(Coder):
     def decode(self, encoded: bytes) -> pl.Series:
         """Decode a series."""
         return decode_frame(encoded).to_series()
+
+    def estimate_size(self, value: pl.Series) -> int:
+        """The series' bytes."""
+        return int(value.estimated_size())
 
     def is_deterministic(self) -> bool:
         """Series are never keys."""

@@ -89,7 +89,7 @@ $(UV): requirements-uv.lock
 	@touch $(UV)
 
 $(INSTALLED): $(UV) requirements-dev.lock requirements.in setup.py pyproject.toml
-	$(UV) pip sync --python $(BIN)/python --require-hashes \
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes \
 		--build-constraints requirements-dev.lock requirements-dev.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

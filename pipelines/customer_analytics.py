@@ -110,8 +110,11 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     examples = parsed[ParseRanges.REJECTED] | "RejectedExamples" >> beam.ParDo(
         RejectedExamples(store)
     )
-    few_rejected = pipeline | "StartRequireFewRejected" >> beam.Impulse() | "RequireFewRejected" >> beam.ParDo(
-        RequireFewRejected(run, store), AsIter(read_counts), AsIter(examples)
+    few_rejected = (
+        pipeline
+        | "StartRequireFewRejected" >> beam.Impulse()
+        | "RequireFewRejected"
+        >> beam.ParDo(RequireFewRejected(run, store), AsIter(read_counts), AsIter(examples))
     )
     ambiguous = (
         parsed.events
@@ -143,8 +146,10 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "ShuffleProducts" >> GroupFrames(plan.product_shards, by_product, store)
         | "CombineProducts" >> beam.ParDo(CombineProducts(store))
     )
-    products = pipeline | "StartDescribeCatalogue" >> beam.Impulse() | "DescribeCatalogue" >> beam.ParDo(
-        DescribeCatalogue(store), AsIter(catalogue)
+    products = (
+        pipeline
+        | "StartDescribeCatalogue" >> beam.Impulse()
+        | "DescribeCatalogue" >> beam.ParDo(DescribeCatalogue(store), AsIter(catalogue))
     )
 
     combined = (
@@ -175,8 +180,11 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         )
     ]
     all_partials = partials | "AllPartials" >> beam.Flatten()
-    metrics = pipeline | "StartComputeMetrics" >> beam.Impulse() | "ComputeMetrics" >> beam.ParDo(
-        ComputeMetrics(store), AsIter(all_partials), AsIter(catalogue)
+    metrics = (
+        pipeline
+        | "StartComputeMetrics" >> beam.Impulse()
+        | "ComputeMetrics"
+        >> beam.ParDo(ComputeMetrics(store), AsIter(all_partials), AsIter(catalogue))
     )
 
     staged, audits = [], [read_counts, all_partials]
@@ -194,11 +202,16 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         audits.append(
             outputs[StageTables.AUDIT] | f"Store{label}Audit" >> beam.ParDo(StoreFrames(store))
         )
-    _ = pipeline | "StartAuditAndPublish" >> beam.Impulse() | "AuditAndPublish" >> beam.ParDo(
-        AuditAndPublish(run, store),
-        AsIter(staged | "AllFiles" >> beam.Flatten()),
-        AsIter(audits | "AllAudits" >> beam.Flatten()),
-        samples,
+    _ = (
+        pipeline
+        | "StartAuditAndPublish" >> beam.Impulse()
+        | "AuditAndPublish"
+        >> beam.ParDo(
+            AuditAndPublish(run, store),
+            AsIter(staged | "AllFiles" >> beam.Flatten()),
+            AsIter(audits | "AllAudits" >> beam.Flatten()),
+            samples,
+        )
     )
 
 
@@ -337,6 +350,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # Under its importable name, so that workers find what is pickled by reference.
-    from pipelines import customer_analytics
+    from pipelines import customer_analytics  # noqa: PLW0406
 
     sys.exit(customer_analytics.main())

@@ -7,11 +7,11 @@ import datetime as dt
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
 from transforms.shards import Rules
 from transforms.users import UserThresholds
@@ -41,6 +41,28 @@ def _text(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _folder(text: str) -> str:
+    folder = text.rstrip("/") or text[:1]
+    if not folder.strip() or ("://" in folder and not re.fullmatch(_FOLDER, folder)):
+        raise ValueError
+    return folder
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return parse
+
+
 @dataclass(frozen=True)
 class Option:
     """One option.
@@ -57,7 +79,9 @@ class Option:
         default: Its value when it is not given; None where there is none.
         required: True where it must be given.
         several: True where it may be given several values.
-        flag: True where it takes no value.
+        flag: True where it takes no value; a form gives it `true` or `false`.
+        parameter_type: The kind of field a form shows, as the flex template names it.
+        command_line_only: True where a flex template has no use for it.
     """
 
     name: str
@@ -72,9 +96,29 @@ class Option:
     required: bool = False
     several: bool = False
     flag: bool = False
+    parameter_type: str = "TEXT"
+    command_line_only: bool = False
 
 
-_DAYS: Final = {"parse": _positive, "expected": "a whole number of days, at least 1"}
+_FLAG: Final[dict[str, Any]] = {
+    "example": "true",
+    "parse": _flag,
+    "expected": "true or false",
+    "pattern": "^(true|false)$",
+    "default": False,
+    "flag": True,
+    "parameter_type": "BOOLEAN",
+}
+# A bucket, and names without what a glob or a URL would take for something else.
+_FOLDER: Final = "^gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[A-Za-z0-9._=+-]+)*/?$"
+_DATASET: Final = "^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\\.[A-Za-z0-9_]{1,1024}$"
+_LOCATION: Final = "^([A-Za-z]{2}|[a-z]+-[a-z]+[0-9]+)$"
+_RUN_ID: Final = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+_PUBLISHING: Final = "BigQuery and resuming"
+_DAYS: Final[dict[str, Any]] = {
+    "parse": _positive,
+    "expected": "a whole number of days, at least 1",
+}
 _WHOLE: Final = "^[1-9][0-9]*$"
 
 OPTIONS: tuple[Option, ...] = (
@@ -88,6 +132,7 @@ OPTIONS: tuple[Option, ...] = (
         required=True,
         several=True,
         expected="one or more globs",
+        pattern="^gs://[^,\\s]+(,gs://[^,\\s]+)*$",
     ),
     Option(
         "output",
@@ -95,8 +140,20 @@ OPTIONS: tuple[Option, ...] = (
         "Warehouse folder",
         "Folder of the warehouse, local or gs://; it is made if need be.",
         "gs://bucket/warehouse",
+        parse=_folder,
         required=True,
-        expected="a folder",
+        expected="a local folder or gs://BUCKET/FOLDER",
+        pattern=_FOLDER,
+        parameter_type="GCS_WRITE_FOLDER",
+    ),
+    Option(
+        "estimate",
+        "Input and output",
+        "Estimate",
+        "Print what the run would need on Dataflow, by the size of the input: vCPU-hours, shuffled "
+        "GB and US dollars; read and write nothing else.",
+        command_line_only=True,
+        **_FLAG,
     ),
     Option(
         "max_rejected_ratio",
@@ -108,6 +165,53 @@ OPTIONS: tuple[Option, ...] = (
         expected="a number from 0 to 1",
         pattern="^(0(\\.[0-9]+)?|1(\\.0+)?)$",
         default=0.01,
+    ),
+    Option(
+        "bigquery_dataset",
+        _PUBLISHING,
+        "BigQuery dataset",
+        "Dataset, as project.dataset, whose tables are replaced all together; needs a gs:// "
+        "--output, from which BigQuery loads.",
+        "my-project.analytics",
+        parse=_matching(_DATASET),
+        expected="project.dataset",
+        pattern=_DATASET,
+    ),
+    Option(
+        "create_dataset",
+        _PUBLISHING,
+        "Create the dataset",
+        "Make the dataset if it does not exist.",
+        **_FLAG,
+    ),
+    Option(
+        "location",
+        _PUBLISHING,
+        "Location of the dataset",
+        "Where the dataset is, or is made (US if not given); the bucket must be there too.",
+        "EU",
+        parse=_matching(_LOCATION),
+        expected="a multi-region or region",
+        pattern=_LOCATION,
+    ),
+    Option(
+        "run_id",
+        _PUBLISHING,
+        "Run id",
+        "Id of the run; of one that passed its audit and was not published, to go on with that: "
+        "nothing is computed again. By default a new one.",
+        "20200501T060000Z-a1b2c3",
+        parse=_matching(_RUN_ID),
+        expected="letters, digits, _ and -, at most 63",
+        pattern=_RUN_ID,
+    ),
+    Option(
+        "keep_staging",
+        _PUBLISHING,
+        "Keep staging tables and files",
+        "Keep the run's staging tables in BigQuery, for seven days, and the files of its failed "
+        "attempts in the bucket, until the next run.",
+        **_FLAG,
     ),
     Option(
         "as_of",
@@ -191,7 +295,13 @@ class RunOptions:
 
     input: tuple[str, ...]
     output: str
+    estimate: bool
     max_rejected_ratio: float
+    bigquery_dataset: str | None
+    create_dataset: bool
+    location: str | None
+    run_id: str | None
+    keep_staging: bool
     as_of: dt.date | None
     session_timeout_seconds: int
     churn_threshold_days: int
@@ -218,15 +328,30 @@ class RunOptions:
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["estimate"]
         return values | {
             "input": list(self.input),
             "as_of": self.as_of and self.as_of.isoformat(),
         }
 
+    def differing(self, earlier: Mapping[str, Any]) -> list[str]:
+        """The options that decide what the tables hold, and are not those of an earlier run.
+
+        Args:
+            earlier: Its options, as `as_json` gives them.
+        """
+        deciding = {option.name for option in OPTIONS if option.group != _PUBLISHING}
+        values = self.as_json()
+        return [name for name in values if name in deciding and values[name] != earlier.get(name)]
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+
+class _BeamParser(_Parser, _BeamArgumentParser):
+    """A parser of Beam's options that raises instead of leaving."""
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
@@ -260,7 +385,13 @@ def argument_parser() -> argparse.ArgumentParser:
         shown = "" if option.default is None else f" Default: {option.default}."
         if option.flag:
             groups[option.group].add_argument(
-                f"--{option.name}", action="store_true", help=option.help
+                f"--{option.name}",
+                type=_reader(option),
+                nargs="?",
+                const=True,
+                default=option.default,
+                metavar="true|false",
+                help=option.help,
             )
             continue
         groups[option.group].add_argument(
@@ -293,8 +424,29 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
                 part for value in values[option.name] for part in re.split(r",(?=\S)", value)
             )
     options = RunOptions(**values)
+    _require_together(options)
     require_known(beam_arguments)
     return options, beam_arguments
+
+
+def _require_together(options: RunOptions) -> None:
+    """Check options that are of use only with others.
+
+    Raises:
+        UsageError: Names the option that is missing.
+    """
+    if not options.output.startswith("gs://"):
+        for name in ("bigquery_dataset", "keep_staging"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name} needs a gs:// --output; add --output=gs://BUCKET/FOLDER"
+                )
+    if options.bigquery_dataset is None:
+        for name in ("create_dataset", "location"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name} needs --bigquery_dataset; add --bigquery_dataset=PROJECT.DATASET"
+                )
 
 
 def require_known(beam_arguments: Sequence[str]) -> None:
@@ -303,7 +455,7 @@ def require_known(beam_arguments: Sequence[str]) -> None:
     Raises:
         UsageError: Names the first that it does not know, and the nearest that exists.
     """
-    parser = _Parser(allow_abbrev=False)
+    parser = _BeamParser(allow_abbrev=False)
     for subclass in PipelineOptions.__subclasses__():
         subclass._add_argparse_args(parser)  # noqa: SLF001 - the way Beam itself collects them
     _, unknown = parser.parse_known_args(list(beam_arguments))

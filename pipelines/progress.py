@@ -38,9 +38,7 @@ def describe(progress: Progress, csv_bytes: int, seconds: float) -> str:
 
 
 @contextmanager
-def reporting(
-    progress: Progress, csv_bytes: int, stream: TextIO = sys.stderr
-) -> Iterator[None]:
+def reporting(progress: Progress, csv_bytes: int, stream: TextIO = sys.stderr) -> Iterator[None]:
     """Show progress until the block ends.
 
     Args:

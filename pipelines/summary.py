@@ -7,19 +7,26 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from pipelines.options import RunOptions
+from transforms import bucket, warehouse
 from transforms.quality import DROP_REASONS
-from transforms.schema import METRICS_CHURN, METRICS_FUNNEL, METRICS_USER_SEGMENTS, PIPELINE_RUNS
-from transforms.schema import Table
-from transforms.warehouse import DATABASE, REPORT
+from transforms.schema import (
+    METRICS_CHURN,
+    METRICS_FUNNEL,
+    METRICS_USER_SEGMENTS,
+    PIPELINE_RUNS,
+    Table,
+)
 
 _WIDTH = 24
 
 
-def _rows(output: Path, table: Table, **equals: str) -> dict[str, Any] | None:
+def _rows(output: str, table: Table, **equals: str) -> dict[str, Any] | None:
     """The one row of a published table with these values, or None."""
-    frame = pl.read_parquet(output / table.name / "*.parquet").filter(**equals)
+    if bucket.in_bucket(output):
+        frame = bucket.read_table(output, table).filter(**equals)
+    else:
+        frame = warehouse.read_table(Path(output), table).filter(**equals)
     return frame.row(0, named=True) if frame.height else None
 
 
@@ -35,14 +42,15 @@ def _money(value: Decimal | None) -> str:
     return f"{value or Decimal(0):,.2f}"
 
 
-def summarize(output: Path, run_id: str, seconds: float) -> str:
+def summarize(options: RunOptions, run_id: str, seconds: float) -> str:
     """Describe a published run.
 
     Args:
-        output: The warehouse.
-        run_id: The run, the newest in it.
+        options: Its options.
+        run_id: The run, the newest in its warehouse.
         seconds: How long it took.
     """
+    output = options.output
     run = _rows(output, PIPELINE_RUNS, run_id=run_id) or {}
     funnel = _rows(output, METRICS_FUNNEL, dimension="overall") or {}
     users = _rows(output, METRICS_USER_SEGMENTS, dimension="overall") or {}
@@ -76,15 +84,29 @@ def summarize(output: Path, run_id: str, seconds: float) -> str:
         _line("seconds", f"{seconds:,.1f}"),
         _line("events per second", f"{read / seconds:,.0f}"),
         "",
-        f"  tables    {output}/TABLE/*.parquet, {output / DATABASE}",
-    ]
-    if (output / REPORT).exists():
-        lines.append(f"  report    {output / REPORT}")
-    lines += [
-        "  try       cd "
-        + str(output)
-        + ' && duckdb warehouse.duckdb "SELECT rfm_segment, customers, revenue, churn_rate '
-        'FROM metrics_rfm_segments ORDER BY revenue DESC"',
+        *_places(options),
         "",
     ]
     return "\n".join(lines)
+
+
+def _places(options: RunOptions) -> list[str]:
+    """Where the tables are, and a query to try."""
+    query = (
+        "SELECT rfm_segment, customers, revenue, churn_rate FROM {}metrics_rfm_segments "
+        "ORDER BY revenue DESC"
+    )
+    if not bucket.in_bucket(options.output):
+        output = Path(options.output)
+        lines = [f"  tables    {output}/TABLE/*.parquet, {output / warehouse.DATABASE}"]
+        if (output / warehouse.REPORT).exists():
+            lines.append(f"  report    {output / warehouse.REPORT}")
+        return [*lines, f'  try       cd {output} && duckdb warehouse.duckdb "{query.format("")}"']
+    lines = [f"  tables    the files that {options.output}/{warehouse.MANIFEST} names"]
+    if options.bigquery_dataset is not None:
+        dataset = options.bigquery_dataset
+        lines += [
+            f"  BigQuery  {dataset}",
+            f"  try       bq query --nouse_legacy_sql '{query.format(f'`{dataset}`.')}'",
+        ]
+    return lines

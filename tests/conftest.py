@@ -5,6 +5,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Examples run the real thing, which may take its time. Where all must run (CI), the same examples
+# run every time: a change is judged there, not luck.
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=os.environ.get("ESTORE_REQUIRE_ALL") == "1",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
 
 
 def skip_or_fail(reason: str) -> NoReturn:

@@ -20,9 +20,9 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 from google.api_core.exceptions import Conflict, Forbidden, GoogleAPIError, NotFound, Unauthorized
@@ -31,19 +31,25 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from transforms.bucket import describe
 from transforms.errors import RunError
-from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, REJECTED_ROWS, TABLES, Table
+from transforms.schema import PIPELINE_RUNS, TABLES, Table
 
 RETRY: Final = DEFAULT_RETRY.with_timeout(60.0)
 REQUEST_SECONDS: Final = 60.0
 _JOB_SECONDS: Final = 3600.0
 _ATTEMPTS: Final = 3  # of a job that failed for a reason that passes
 _PASSING: Final = frozenset(
-    f"{prefix}{reason}"
-    for prefix in ("", "job")
-    for reason in ("BackendError", "InternalError", "RateLimitExceeded")
-) | {"backendError", "internalError", "rateLimitExceeded"}
+    {
+        "backendError",
+        "internalError",
+        "rateLimitExceeded",
+        "jobBackendError",
+        "jobInternalError",
+        "jobRateLimitExceeded",
+    }
+)
 _STAGING_DAYS: Final = 7
-_APPENDED: Final = (REJECTED_ROWS, DATA_QUALITY, PIPELINE_RUNS)
+_LABELS: Final = MappingProxyType({"application": "estore-analytics"})
+_APPENDED: Final = tuple(table for table in TABLES if table.appended)
 _REPLACED: Final = tuple(table for table in TABLES if not table.appended)
 
 Job = bigquery.LoadJob | bigquery.CopyJob | bigquery.QueryJob
@@ -67,26 +73,21 @@ def partitioning(table: Table) -> bigquery.TimePartitioning | None:
     return bigquery.TimePartitioning(field=table.partition_by) if table.partition_by else None
 
 
-def table_resource(table: Table, name: str, run_id: str) -> bigquery.Table:
+def table_resource(table: Table, name: str) -> bigquery.Table:
     """A table as BigQuery is to show it.
 
     Args:
         table: What it is.
         name: Its full name, `project.dataset.table`.
-        run_id: The run its rows are from, for a label.
     """
     resource = bigquery.Table(name, schema=schema_fields(table))
     resource.description = table.grain.capitalize() + "."
-    resource.labels = _labels(run_id)
+    resource.labels = dict(_LABELS)
     if table.partition_by:
         resource.time_partitioning = partitioning(table)
     if table.cluster_by:
         resource.clustering_fields = list(table.cluster_by)
     return resource
-
-
-def _labels(run_id: str) -> dict[str, str]:
-    return {"application": "estore-analytics", "run_id": run_id.lower()}
 
 
 def connect(dataset: str) -> bigquery.Client:
@@ -131,13 +132,13 @@ class Publication:
 
     def load(self, table: Table) -> None:
         """Load a table's files into its staging table, and compare the rows."""
-        staging = table_resource(table, self.staging(table), self.run_id)
+        staging = table_resource(table, self.staging(table))
         staging.expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=_STAGING_DAYS)
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             schema=schema_fields(table),
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            labels=_labels(self.run_id),
+            labels=dict(_LABELS),
         )
         if table.partition_by:
             config.time_partitioning = partitioning(table)
@@ -145,9 +146,7 @@ class Publication:
             config.clustering_fields = list(table.cluster_by)
 
         def start(job_id: str) -> Job:
-            self.client.create_table(
-                staging, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS
-            )
+            self.client.create_table(staging, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS)
             return self.client.load_table_from_uri(
                 self.uris[table.name],
                 staging.reference,
@@ -176,10 +175,11 @@ class Publication:
             columns = {column: column for column in table.column_names}
             if table is PIPELINE_RUNS:
                 columns |= {"status": "'publishing'", "published_at": "CAST(NULL AS TIMESTAMP)"}
+            live, names = self.live(table), ", ".join(columns)
+            values = ", ".join(columns.values())
             statements += [
-                f"DELETE FROM `{self.live(table)}` WHERE run_id = @run_id",  # noqa: S608 - our names
-                f"INSERT INTO `{self.live(table)}` ({', '.join(columns)}) "  # noqa: S608
-                f"SELECT {', '.join(columns.values())} FROM `{self.staging(table)}`",
+                f"DELETE FROM `{live}` WHERE run_id = @run_id",  # noqa: S608 - our names
+                f"INSERT INTO `{live}` ({names}) SELECT {values} FROM `{self.staging(table)}`",  # noqa: S608
             ]
         self._query("announce", ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"])
 
@@ -187,7 +187,7 @@ class Publication:
         """Replace a live table by its staging table, in one step."""
         config = bigquery.CopyJobConfig(
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            labels=_labels(self.run_id),
+            labels=dict(_LABELS),
         )
         self._run(
             "copy",
@@ -246,32 +246,51 @@ class Publication:
                 f"BigQuery: run {newer}, newer than {self.run_id}, is {status} in {self.dataset}; "
                 f"an older run must not replace its tables. Run again with {going_on}."
             )
-        return own == "published"
+        return bool(own == "published")
 
     def ensure_live(self, table: Table) -> None:
         """Make a live table where there is none; add columns that an appended one lacks."""
-        meant = table_resource(table, self.live(table), self.run_id)
-        live = self.client.create_table(meant, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS)
-        if table.appended:
-            there = {field.name for field in live.schema}
-            lacking = [field for field in schema_fields(table) if field.name not in there]
-            if lacking:  # rows of earlier runs have no value there
-                live.schema = [*live.schema, *(_nullable(field) for field in lacking)]
-                self.client.update_table(live, ["schema"], retry=RETRY, timeout=REQUEST_SECONDS)
+        meant = table_resource(table, self.live(table))
+        try:
+            live = self.client.get_table(meant.reference, retry=RETRY, timeout=REQUEST_SECONDS)
+        except NotFound:
+            live = self.client.create_table(
+                meant, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS
+            )
+        there = {field.name for field in live.schema}
+        lacking = [
+            # NULLABLE: the rows of earlier runs have no value there.
+            bigquery.SchemaField(column.name, column.type.value, description=column.description)
+            for column in table.columns
+            if column.name not in there
+        ]
+        if table.appended and lacking:
+            live.schema = [*live.schema, *lacking]
+            self.client.update_table(live, ["schema"], retry=RETRY, timeout=REQUEST_SECONDS)
 
     def describe(self, table: Table) -> None:
-        """Put a live table's descriptions and labels right: a copy brings the rows and types."""
-        meant = table_resource(table, self.live(table), self.run_id)
+        """Put a live table's descriptions and labels right: a copy need not bring them."""
+        meant = table_resource(table, self.live(table))
         live = self.client.get_table(meant.reference, retry=RETRY, timeout=REQUEST_SECONDS)
         descriptions = {column.name: column.description for column in table.columns}
-        live.schema = [
-            _described(field, descriptions.get(field.name, field.description))
+        described = [
+            bigquery.SchemaField(
+                field.name,
+                field.field_type,
+                mode=field.mode,
+                description=descriptions[field.name],
+            )
             for field in live.schema
         ]
-        live.description, live.labels = meant.description, meant.labels
-        self.client.update_table(
-            live, ["schema", "description", "labels"], retry=RETRY, timeout=REQUEST_SECONDS
-        )
+        if (live.schema, live.description, live.labels) != (
+            described,
+            meant.description,
+            meant.labels,
+        ):
+            live.schema, live.description, live.labels = described, meant.description, meant.labels
+            self.client.update_table(
+                live, ["schema", "description", "labels"], retry=RETRY, timeout=REQUEST_SECONDS
+            )
 
     def drop_staging(self, table: Table) -> None:
         """Remove the staging table; where that fails, it expires by itself."""
@@ -285,7 +304,7 @@ class Publication:
     def _query(self, step: str, statements: Sequence[str]) -> None:
         config = bigquery.QueryJobConfig(
             query_parameters=[bigquery.ScalarQueryParameter("run_id", "STRING", self.run_id)],
-            labels=_labels(self.run_id),
+            labels=dict(_LABELS),
         )
         self._run(
             step,
@@ -353,7 +372,7 @@ class Publication:
     def _explained(self, step: str, table_name: str, job_id: str) -> Iterator[None]:
         try:
             yield
-        except StillRunning as error:
+        except TimeoutError as error:
             raise self._failed(step, table_name, job_id, "it still runs after an hour") from error
         except GoogleAPIError as error:
             raise self._failed(step, table_name, job_id, describe(error), error) from error
@@ -384,18 +403,6 @@ class Publication:
         )
 
 
-def _nullable(field: bigquery.SchemaField) -> bigquery.SchemaField:
-    return bigquery.SchemaField(field.name, field.field_type, description=field.description)
-
-
-def _described(
-    field: bigquery.SchemaField, description: str | None
-) -> bigquery.SchemaField:
-    return bigquery.SchemaField(
-        field.name, field.field_type, mode=field.mode, description=description
-    )
-
-
 def _each(tables: Sequence[Table], act: Callable[[Table], None]) -> None:
     """Do something with several tables at once.
 
@@ -408,8 +415,9 @@ def _each(tables: Sequence[Table], act: Callable[[Table], None]) -> None:
             for error in (done.exception() for done in [threads.submit(act, t) for t in tables])
             if error is not None
         ]
-    if len(errors) == 1 or any(not isinstance(error, RunError) for error in errors):
-        raise errors[0]
+    for error in errors:
+        if len(errors) == 1 or not isinstance(error, RunError):
+            raise error
     if errors:
         raise RunError("\n".join(str(error) for error in errors))
 
@@ -432,7 +440,10 @@ def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_stag
             connect(dataset),
             dataset,
             run_id,
-            {name: [f"{output}/{file}" for file in files] for name, files in manifest["tables"].items()},
+            {
+                name: [f"{output}/{file}" for file in files]
+                for name, files in manifest["tables"].items()
+            },
             manifest["rows"],
         )
         if not publication.is_published(dt.datetime.fromisoformat(manifest["finished_at"])):

@@ -22,7 +22,7 @@ import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -92,9 +92,10 @@ class Folder:
             blob = self._bucket.get_blob(self._prefix + name, retry=_RETRY)
             if blob is None:
                 return None
-            with suppress(NotFound):  # replaced or removed in between
-                data = blob.download_as_bytes(if_generation_match=blob.generation, retry=_RETRY)
-                return Stored(json.loads(data), int(blob.generation))
+            generation = int(blob.generation)
+            with suppress(NotFound):  # removed in between
+                data = blob.download_as_bytes(if_generation_match=generation, retry=_RETRY)
+                return Stored(json.loads(data), generation)
         return None
 
     def write(self, name: str, document: Document, generation: int) -> bool:
@@ -202,21 +203,6 @@ def release(output: str, run_id: str) -> None:
         folder.delete([_LOCK])
 
 
-@contextmanager
-def locked(output: str, run_id: str) -> Iterator[None]:
-    """Keep other runs out of the warehouse while the block runs.
-
-    Raises:
-        RunError: Another run is at work there.
-    """
-    acquire(output, run_id)
-    try:
-        yield
-    finally:
-        with suppress(RunError):  # the run's own error matters more; the lease runs out
-            release(output, run_id)
-
-
 # --- A run's files
 
 
@@ -241,6 +227,24 @@ def prepare(output: str, run_id: str) -> str:
     }
     _sweep(folder, objects, current.document if current else None, tuple(waiting))
     return staging_folder(output, run_id)
+
+
+@contextmanager
+def workspace(output: str, run_id: str, *, spill: bool) -> Iterator[tuple[str, str | None]]:
+    """Hold the warehouse for a run; give its staging folder and, where asked for, a spill folder.
+
+    The spill folder is on the local disk, and gone after the block, however it ends.
+
+    Raises:
+        RunError: Another run is at work there.
+    """
+    acquire(output, run_id)
+    try:
+        with spill_folder() if spill else nullcontext() as folder:
+            yield prepare(output, run_id), None if folder is None else str(folder)
+    finally:
+        with suppress(RunError):  # the run's own error matters more; the lease runs out
+            release(output, run_id)
 
 
 @contextmanager
@@ -390,5 +394,5 @@ def read_table(output: str, table: Table) -> pl.DataFrame:
     frames = []
     for path in table_files(output, table):
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            frames.append(pl.read_parquet(io.BytesIO(file.read())).cast(dict(table.polars_schema())))
+            frames.append(pl.read_parquet(io.BytesIO(file.read())).cast(table.polars_schema()))
     return pl.concat([table.empty_frame(), *frames])

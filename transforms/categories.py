@@ -153,9 +153,7 @@ def metrics_categories(found: Catalogue, counts: pl.DataFrame) -> pl.DataFrame:
         counts: `touch_counts` of all user shards.
     """
     keys = ("level", *_LEVELS)
-    sums = _by_level(
-        found.products.with_columns(metric_levels()), pl.col(EVENT_SUMS).sum()
-    ).join(
+    sums = _by_level(found.products.with_columns(metric_levels()), pl.col(EVENT_SUMS).sum()).join(
         counts.group_by(keys).agg(pl.col("user_sessions", "users").sum()),
         on=keys,
         nulls_equal=True,

@@ -105,9 +105,7 @@ def drop_duplicates(events: pl.DataFrame) -> pl.DataFrame:
         pl.col(name).cast(pl.String) if name in ("category_code", "brand") else pl.col(name)
         for name in DUPLICATE_ORDER
     ]
-    return events.sort(order, nulls_last=True).unique(
-        EVENT_KEY, keep="first", maintain_order=False
-    )
+    return events.sort(order, nulls_last=True).unique(EVENT_KEY, keep="first", maintain_order=False)
 
 
 @dataclass(frozen=True)

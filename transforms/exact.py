@@ -68,4 +68,5 @@ def average_money(total: pl.Expr, count: pl.Expr) -> pl.Expr:
     units = total.to_physical()  # 10^-9 each, so that a hundredth is 10^7
     hundredth = count.cast(pl.Int128) * 10 ** (MONEY_SCALE - 2)
     hundredths = (units + hundredth // 2) // hundredth
-    return hundredths.cast(pl.Decimal(38, 0)) * pl.lit(Decimal("0.01"))
+    average: pl.Expr = hundredths.cast(pl.Decimal(38, 0)) * pl.lit(Decimal("0.01"))
+    return average

@@ -21,7 +21,9 @@ Bytes = npt.NDArray[np.uint8]
 
 _BLOCK: Final = 64  # bytes
 _LANES: Final = 16_384  # texts side by side: their words just fit the second-level cache
-_ROTATIONS: Final = (7, 12, 17, 22) * 4 + (5, 9, 14, 20) * 4 + (4, 11, 16, 23) * 4 + (6, 10, 15, 21) * 4
+_ROTATIONS: Final = (
+    (7, 12, 17, 22) * 4 + (5, 9, 14, 20) * 4 + (4, 11, 16, 23) * 4 + (6, 10, 15, 21) * 4
+)
 _SINES: Final = tuple(np.uint32(int(abs(math.sin(step + 1)) * 2**32)) for step in range(64))
 _START: Final = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476)
 _HEX: Final = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
@@ -53,7 +55,9 @@ def md5_hex(texts: pl.Series) -> pl.Series:
     return _fixed_width_text(_HEX[in_order].view(np.uint8)).alias(texts.name)
 
 
-def _pad(data: Bytes, offsets: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], blocks: int) -> Bytes:
+def _pad(
+    data: Bytes, offsets: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], blocks: int
+) -> Bytes:
     """Texts sorted by length as rows of whole blocks: the text, a 1 bit, zeros, its bit length."""
     rows = np.zeros((len(lengths), blocks * _BLOCK), np.uint8)
     starts = np.flatnonzero(np.diff(lengths, prepend=-1))
@@ -72,8 +76,7 @@ def _digest(rows: Bytes) -> Bytes:
     state = [np.full(len(rows), start, np.uint32) for start in _START]
     for block in range(0, len(words), _BLOCK // 4):
         added = _block(words[block : block + _BLOCK // 4], [part.copy() for part in state])
-        for part, addition in zip(state, added, strict=True):
-            part += addition
+        state = [part + addition for part, addition in zip(state, added, strict=True)]
     return np.stack(state, axis=1).astype("<u4").view(np.uint8)
 
 

@@ -88,7 +88,7 @@ def parse_header(line: bytes, source: str) -> Header:
     """
     text = line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
     try:
-        names = split_fields(text.decode())
+        names = _fields(text)
     except ValueError as error:
         raise InputError(
             f"{source}: the first line is not a CSV header ({error}); it must name the columns "
@@ -133,6 +133,13 @@ def split_fields(line: str) -> list[str]:
         if position == len(line):
             return fields
         position += 1
+
+
+def _fields(line: bytes) -> list[str]:
+    """The fields of a line; a ValueError means that it is no CSV text."""
+    if b"\0" in line:
+        raise ValueError("it has a NUL byte")
+    return split_fields(line.decode())
 
 
 def _quoted_field(line: str, start: int) -> tuple[str, int]:
@@ -204,7 +211,7 @@ def parse_event_time(text: str) -> dt.datetime | None:
     return time
 
 
-def parse_row(line: bytes, header: Header) -> dict[str, object] | str:
+def parse_row(line: bytes, header: Header) -> dict[str, object] | str:  # noqa: PLR0911 - by reason
     """Read one row by the grammar.
 
     Args:
@@ -215,9 +222,7 @@ def parse_row(line: bytes, header: Header) -> dict[str, object] | str:
         The values of an event batch by column, or the reason why the row is rejected.
     """
     try:
-        if b"\0" in line:
-            return "malformed_row"
-        fields = split_fields(line.decode())
+        fields = _fields(line)
     except ValueError:
         return "malformed_row"
     if len(fields) != header.width:
@@ -290,8 +295,9 @@ def parse_block(data: bytes, header: Header, source: str, offset: int) -> Parsed
 
 def _read_regular(data: bytes, header: Header) -> pl.DataFrame | None:
     """Read a block in which every line is provably `width` fields without quotes, or None."""
-    # Without quotes every line is a row and every comma splits fields. A tab is a space to Polars.
-    if b'"' in data or b"\0" in data or b"\t" in data:
+    # Without quotes every line is a row and every comma splits fields. Polars takes a tab for a
+    # space, and a BOM for nothing.
+    if b'"' in data or b"\0" in data or b"\t" in data or data.startswith(BOM):
         return None
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
@@ -311,6 +317,12 @@ def _read_regular(data: bytes, header: Header) -> pl.DataFrame | None:
             return EVENT_STRINGS
         except pl.exceptions.PolarsError:
             continue  # an id that is no integer, an unknown event_type, a row too long, bad UTF-8
+        if (
+            frame.schema["category_id"] == pl.Int64
+            and frame["category_id"].null_count()
+            and (b", " in data or b" ," in data)
+        ):
+            continue  # to Polars, an integer of spaces alone is none
         # Polars fills a short row with NULL from the right: a value in the last field of every row
         # proves them whole, or else the count of commas does, because no row is too long.
         whole = not frame[:, -1].null_count() or data.count(b",") == frame.height * (
@@ -347,10 +359,14 @@ def _typed(strings: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         times.is_not_null(),
         pl.col("event_type").cast(EVENT_TYPE, strict=False).is_not_null(),
         *(
-            # Polars reads -0 as 0. A field that was not read as an integer must be all digits.
+            # Polars reads -0 as 0. A field that was not read as an integer must be all digits,
+            # and small enough.
             pl.col(name) > 0
             if strings.schema[name] == pl.Int64
-            else pl.col(name).str.contains("^[0-9]{1,18}$")
+            else pl.when(pl.col(name).is_not_null()).then(
+                pl.col(name).str.contains("^[0-9]+$")
+                & pl.col(name).cast(pl.Int64, strict=False).is_not_null()
+            )
             for name in ("product_id", "user_id", "category_id")
         ),
         pl.col("price").str.contains(r"^[0-9]{1,15}(\.[0-9]{1,9})?$"),
@@ -383,9 +399,7 @@ def _event_times(texts: pl.Series) -> pl.Series:
     starts = run_starts(texts.to_frame(), [texts.name])
     distinct = texts.gather(starts)
     # Polars takes spaces, signs and single digits for digits, and 60 for a second.
-    regular = distinct.str.contains(
-        "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9] UTC$"
-    )
+    regular = distinct.str.contains("^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9] UTC$")
     times = (
         distinct.to_frame("text")
         .select(
@@ -401,7 +415,7 @@ def _event_times(texts: pl.Series) -> pl.Series:
 
 
 def lower_case(text: pl.Series) -> pl.Series:
-    """Lower-case a dictionary-encoded column as Python's `str.lower`, which Polars' differs from."""
+    """Lower-case a dictionary-encoded column as Python's `str.lower`; Polars' own differs."""
     values = text.unique().cast(pl.String).to_list()
     changed = {value: value.lower() for value in values if value and value != value.lower()}
     if not changed:
@@ -474,12 +488,26 @@ def _simple_lines(lines: pl.DataFrame, header: Header) -> tuple[pl.Series, bytes
     Returns:
         Which lines they are, and a block of them without the quotes.
     """
-    text = lines.select(text=pl.col("line").cast(pl.String, strict=False))
+    text = _texts(lines["line"]).to_frame("text")
     field = r'(?:[^",\t\r\x00]*|"[^",\t\r\x00]*")'
+    whole = pl.col("text").str.contains(f"^{field}(?:,{field}){{{header.width - 1}}}$")
     simple = text.select(
-        pl.col("text").str.contains(f"^{field}(?:,{field}){{{header.width - 1}}}$").fill_null(
-            value=False
-        )
+        (whole & ~pl.col("text").str.starts_with(BOM.decode())).fill_null(value=False)
     ).to_series()
     chosen = text.filter(simple).select(pl.col("text").str.replace_all('"', "", literal=True))
     return simple, "\n".join(chosen["text"].to_list()).encode()
+
+
+def _texts(lines: pl.Series) -> pl.Series:
+    """The lines as text, NULL where one is no UTF-8."""
+    try:
+        return lines.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return pl.Series(map(_text, lines), dtype=pl.String)
+
+
+def _text(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None

@@ -6,8 +6,8 @@ from typing import Final
 
 import polars as pl
 
-from transforms.exact import average_money, rate
 from transforms.events import EVENT_SUMS
+from transforms.exact import average_money, rate
 from transforms.schema import METRICS_PERIODS
 
 _PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
@@ -28,9 +28,7 @@ def period_users(days: pl.DataFrame) -> pl.DataFrame:
         Columns `period`, `period_start`, `users`, `purchasing_users`.
     """
     return pl.concat(
-        days.group_by(
-            "user_id", pl.col("event_date").dt.truncate(length).alias("period_start")
-        )
+        days.group_by("user_id", pl.col("event_date").dt.truncate(length).alias("period_start"))
         .agg(bought=pl.col("purchase_count").sum() > 0)
         .group_by("period_start")
         .agg(

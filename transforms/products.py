@@ -11,6 +11,7 @@ from transforms.events import EVENT_SUMS, event_values
 from transforms.runs import aggregate_runs, run_numbers, run_starts
 from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
 
+
 @dataclass(frozen=True)
 class IndexedProducts:
     """The products of a session shard's events.
@@ -33,9 +34,9 @@ _VARIANT = ("product_id", "brand", "category_id", "category_code")
 def index_products(events: pl.DataFrame) -> IndexedProducts:
     """Find the products of kept events and sum over them, with one sort."""
     order = events["product_id"].arg_sort()
-    ordered = events.select(
-        pl.col(*_VARIANT, "event_type", "price").gather(order)
-    ).select(*_VARIANT, *event_values())
+    ordered = events.select(pl.col(*_VARIANT, "event_type", "price").gather(order)).select(
+        *_VARIANT, *event_values()
+    )
     starts = run_starts(ordered, ["product_id"])
     index = np.empty(events.height, np.uint32)
     index[order.to_numpy()] = run_numbers(starts, events.height).to_numpy()
@@ -53,8 +54,8 @@ def combine_products(sums: pl.DataFrame) -> pl.DataFrame:
         sums: `IndexedProducts.sums` of all session shards.
 
     Returns:
-        One row per product: `product_id`, `brand` and `category_id` of its most frequent pair (ties:
-        the first brand, then the first category_id, NULL last), and `EVENT_SUMS`.
+        One row per product: `product_id`, `brand` and `category_id` of its most frequent pair
+        (ties: the first brand, then the first category_id, NULL last), and `EVENT_SUMS`.
     """
     pairs = (
         sums.with_columns(pl.col("brand").cast(pl.String))

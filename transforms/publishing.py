@@ -1,4 +1,9 @@
-"""Audit, then publish: the last step of the graph, so that it runs wherever the graph does."""
+"""Audit, then publish: the last step of the graph, so that it runs wherever the graph does.
+
+To a local folder in one step (`warehouse`). To a bucket in two, each of which can be repeated: the
+audited run is recorded, then published to BigQuery, where asked for, and as the bucket's current
+state. A later process can do the second step alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 
-from transforms import quality, warehouse
+from transforms import bigquery, bucket, quality, warehouse
 from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, REJECT_REASONS, TABLES
 from transforms.shards import Rules
 from transforms.shuffle import FrameStore, Payload, collect_frames
@@ -40,6 +45,8 @@ class Run:
         options: Its options, JSON values.
         rules: Its options that decide values.
         max_rejected_ratio: Share of the rows read that may be rejected.
+        bigquery_dataset: `project.dataset` to publish to as well, from a warehouse in a bucket.
+        keep_staging: Keep staging tables and the files of failed attempts.
     """
 
     run_id: str
@@ -49,6 +56,31 @@ class Run:
     options: Mapping[str, Any]
     rules: Rules
     max_rejected_ratio: float
+    bigquery_dataset: str | None = None
+    keep_staging: bool = False
+
+
+def publish_audited(
+    output: str, manifest: bucket.Document, bigquery_dataset: str | None, *, keep_staging: bool
+) -> None:
+    """Publish a run that is recorded in a bucket as audited; done in part, it does the rest.
+
+    BigQuery comes first: what fails there leaves the bucket's state the last good one.
+
+    Args:
+        output: The warehouse, a gs:// folder.
+        manifest: The run's manifest there.
+        bigquery_dataset: `project.dataset`, or None.
+        keep_staging: Keep staging tables and the files of failed attempts.
+
+    Raises:
+        RunError: It failed, or another run holds the warehouse, or a newer one is published.
+    """
+    bucket.acquire(output, manifest["run_id"])
+    bucket.require_newest(output, manifest)
+    if bigquery_dataset is not None:
+        bigquery.publish(bigquery_dataset, output, manifest, keep_staging=keep_staging)
+    bucket.publish(output, manifest, keep_staging=keep_staging)
 
 
 def run_row(
@@ -139,6 +171,32 @@ class AuditAndPublish(beam.DoFn):
             RunError: The audit failed, or the warehouse cannot be written.
         """
         run = self._run
+        if bucket.in_bucket(run.output):
+            manifest = bucket.audited(run.output, run.run_id)
+            if manifest is None:
+                row, files = self._audit(staged, audit, samples)
+                filled = {file.table for file in files}
+                files += [
+                    stage(table.empty_frame(), table, run.staging)
+                    for table in TABLES
+                    if table.name not in filled
+                ]
+                manifest = bucket.record_audited(run.output, run.run_id, _manifest(row), files)
+            publish_audited(
+                run.output, manifest, run.bigquery_dataset, keep_staging=run.keep_staging
+            )
+        elif not warehouse.is_current(Path(run.output), run.run_id):
+            row, files = self._audit(staged, audit, samples)
+            names = [f"{file.table}/{Path(file.path).name}" for file in files]
+            manifest = _manifest(row) | {"files": names}
+            warehouse.publish(Path(run.output), run.run_id, files, manifest)
+        yield run.run_id
+
+    def _audit(
+        self, staged: Iterable[StagedFile], audit: Iterable[Payload], samples: Iterable[Payload]
+    ) -> tuple[pl.DataFrame, list[StagedFile]]:
+        """Check what was staged; the run's row of pipeline_runs, and all its files."""
+        run = self._run
         files = list(staged)
         frames = collect_frames(self._store, audit)
         counts = quality.total_counts(frames.get("counts", quality.counted({})))
@@ -160,9 +218,7 @@ class AuditAndPublish(beam.DoFn):
             rows[file.table] += file.rows
         row = run_row(run, counts, rows, self._as_of(samples))
         files.append(stage(row, PIPELINE_RUNS, run.staging))
-        manifest = self._manifest(row, files)
-        warehouse.publish(Path(run.output), run.run_id, files, manifest)
-        yield run.run_id
+        return row, files
 
     def _as_of(self, samples: Iterable[Payload]) -> dt.date | None:
         if self._run.rules.as_of is not None:
@@ -171,16 +227,17 @@ class AuditAndPublish(beam.DoFn):
         latest: dt.date | None = None if totals is None else totals["last_event_date"].max()  # type: ignore[assignment]
         return latest
 
-    @staticmethod
-    def _manifest(row: pl.DataFrame, files: list[StagedFile]) -> dict[str, Any]:
-        described = row.row(0, named=True)
-        return {
-            "run_id": described["run_id"],
-            "started_at": described["started_at"].isoformat(),
-            "published_at": described["published_at"].isoformat(),
-            "as_of": described["as_of"] and described["as_of"].isoformat(),
-            "options": json.loads(described["options"]),
-            "code_version": described["code_version"],
-            "table_rows": json.loads(described["table_rows"]),
-            "files": [f"{file.table}/{Path(file.path).name}" for file in files],
-        }
+
+def _manifest(row: pl.DataFrame) -> dict[str, Any]:
+    """What the manifest says of a run, from its row of pipeline_runs; JSON values."""
+    described = row.row(0, named=True)
+    return {
+        "run_id": described["run_id"],
+        "started_at": described["started_at"].isoformat(),
+        "finished_at": described["finished_at"].isoformat(),
+        "published_at": described["published_at"].isoformat(),
+        "as_of": described["as_of"] and described["as_of"].isoformat(),
+        "options": json.loads(described["options"]),
+        "code_version": described["code_version"],
+        "table_rows": json.loads(described["table_rows"]),
+    }

@@ -1,7 +1,7 @@
 """The audit: checks of every table, sums that must agree across tables, and the rows' balance.
 
 Each batch of a table is checked as it is staged; rows of equal keys are in one batch, because
-batches are shards. What the batches report adds up, so the audit needs no second pass over the data.
+batches are shards. What the batches report adds up: the audit needs no second pass over the data.
 """
 
 from __future__ import annotations
@@ -123,8 +123,7 @@ def check_batch(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     """
     rules = [*_column_checks(table, frame), *table.row_checks]
     counts = frame.select(
-        rule.failing.fill_null(value=False).sum().cast(pl.Int64).alias(rule.name)
-        for rule in rules
+        rule.failing.fill_null(value=False).sum().cast(pl.Int64).alias(rule.name) for rule in rules
     ).row(0)
     failing = [(rule.name, rule.severity, count) for rule, count in zip(rules, counts, strict=True)]
     if table.key:
@@ -218,7 +217,9 @@ def check_measures(measured: pl.DataFrame) -> pl.DataFrame:
             source = first.setdefault(measure, table)
             if source != table:
                 equal = sums.get((table, measure), 0) == sums.get((source, measure), 0)
-                rows.append((table, f"{measure}_as_in_{source}", Severity.ERROR.value, int(not equal)))
+                rows.append(
+                    (table, f"{measure}_as_in_{source}", Severity.ERROR.value, int(not equal))
+                )
     return pl.DataFrame(rows, schema=CHECKED, orient="row")
 
 

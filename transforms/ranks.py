@@ -161,9 +161,7 @@ def first_keys(bracketed: pl.DataFrame, brackets: list[Bracket]) -> dict[int, tu
     return keys
 
 
-def tile_of(
-    first: dict[int, tuple[Any, str]], value: pl.Expr, value_type: pl.DataType
-) -> pl.Expr:
+def tile_of(first: dict[int, tuple[Any, str]], value: pl.Expr, value_type: pl.DataType) -> pl.Expr:
     """The tile of (`value`, `user`) (Int64), by the first key of each tile but the first."""
     return pl.sum_horizontal(
         pl.lit(1, pl.Int64),

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final, Protocol, cast
 import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 from transforms.errors import InputError
 from transforms.parsing import BOM, Header, parse_header
@@ -26,7 +26,7 @@ class SupportsRead(Protocol):
 
 
 BLOCK_BYTES: Final = 16 << 20
-"""Bytes of CSV that are parsed at once: large enough for vectorised work, small enough for cache."""
+"""Bytes of CSV that are parsed at once: enough for vectorised work, little enough for memory."""
 
 RANGE_BYTES: Final = 4 * BLOCK_BYTES
 """Bytes of a plain file that one range covers."""
@@ -172,6 +172,7 @@ def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:
     """
     path = part.file.path
     with _open(path) as stream:
+        blocks: Iterator[tuple[int, bytes]]
         if part.file.suffix:
             blocks = (
                 block
@@ -230,6 +231,7 @@ def _rest_of_line(stream: BinaryIO) -> bytes:
 
 
 _LINE_BYTES: Final = 1 << 16
+_ISAL_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says an instance
 _STORED_BYTES: Final = 1 << 20
 
 
@@ -269,7 +271,7 @@ def _decompress(stream: BinaryIO, path: str, size: int) -> Iterator[bytes]:
         for data in pieces:
             done += len(data)
             yield data
-    except (OSError, EOFError, zlib.error, isal_zlib.error, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, _ISAL_ERROR, zstandard.ZstdError) as error:
         raise InputError(
             f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
             "copy the file again, and check it with "
@@ -312,9 +314,6 @@ def _open(path: str) -> BinaryIO:
         InputError: It cannot be opened.
     """
     try:
-        return cast(
-            BinaryIO,
-            FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED),
-        )
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     except Exception as error:  # each file system has errors of its own
         raise InputError(f"{path}: cannot be opened ({error})") from error

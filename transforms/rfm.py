@@ -38,9 +38,7 @@ def monetary_keys(users: pl.DataFrame) -> pl.DataFrame:
 
 def purchase_counts(users: pl.DataFrame) -> pl.DataFrame:
     """How many buyers have each purchase_count: columns `purchase_count`, `users`."""
-    return (
-        buyers(users).group_by("purchase_count").agg(pl.len().cast(pl.Int64).alias("users"))
-    )
+    return buyers(users).group_by("purchase_count").agg(pl.len().cast(pl.Int64).alias("users"))
 
 
 def frequency_scores(counts: pl.DataFrame) -> pl.DataFrame:
@@ -125,9 +123,7 @@ def scoring(
     if "purchase_counts" not in samples:
         return None
     return Scoring(
-        first_keys(candidates["recency_candidates"], brackets.recency)
-        if brackets.recency
-        else {},
+        first_keys(candidates["recency_candidates"], brackets.recency) if brackets.recency else {},
         first_keys(candidates["monetary_candidates"], brackets.monetary)
         if brackets.monetary
         else {},

@@ -1,8 +1,8 @@
 """Aggregation over runs: neighbouring rows that are equal in some columns.
 
-Where rows are sorted, a group is a run, and summing runs costs a few nanoseconds a row where hashing
-them costs fifty to a hundred. A key whose rows are not all neighbours makes several runs; that does
-no harm to partial aggregates, which are added up again later.
+Where rows are sorted, a group is a run, and summing runs costs a few nanoseconds a row where
+hashing them costs fifty to a hundred. A key whose rows are not all neighbours makes several runs;
+that does no harm to partial aggregates, which are added up again later.
 """
 
 from __future__ import annotations

@@ -251,7 +251,9 @@ FCT_EVENTS = Table(
         _revenue("Price of a purchase; NULL for other events."),
     ),
     row_checks=(
-        RowCheck("event_date_of_event_time", pl.col("event_date") != pl.col("event_time").dt.date()),
+        RowCheck(
+            "event_date_of_event_time", pl.col("event_date") != pl.col("event_time").dt.date()
+        ),
         RowCheck(
             "revenue_of_purchases_only",
             pl.col("revenue").is_not_null() != (pl.col("is_purchase") == 1),
@@ -593,9 +595,7 @@ METRICS_PERIODS = Table(
         _count("converting_sessions", "Those of them with a purchase."),
         _revenue("Sum of purchases; 0 where there is none.", required=True),
         _rate("conversion_rate", "converting_sessions / sessions."),
-        Column(
-            "avg_order_value", _NUMERIC, "revenue / purchases, two decimals.", minimum=0
-        ),
+        Column("avg_order_value", _NUMERIC, "revenue / purchases, two decimals.", minimum=0),
     ),
 )
 
@@ -635,9 +635,7 @@ METRICS_RFM_GRID = Table(
         _required("customers", _INT64, "Users with a purchase.", minimum=1),
         _required("purchases", _INT64, "Purchases.", minimum=1),
         _revenue("Sum of purchases.", required=True),
-        _required(
-            "avg_order_value", _NUMERIC, "revenue / purchases, two decimals.", minimum=0
-        ),
+        _required("avg_order_value", _NUMERIC, "revenue / purchases, two decimals.", minimum=0),
     ),
 )
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import apache_beam as beam
 import polars as pl
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 
 from transforms import categories, churn, funnel, periods, products, rfm, segments, users
 from transforms.cleaning import ambiguous_products, candidate_brands, clean, multi_brand_products
@@ -24,12 +25,18 @@ from transforms.quality import checked, counted
 from transforms.reading import InputRange, read_blocks
 from transforms.schema import FCT_SESSIONS, REJECTED_ROWS
 from transforms.sessions import event_table, session_table, sessionize
+from transforms.shuffle import (
+    FrameStore,
+    Group,
+    NamedFrame,
+    Payload,
+    collect_frames,
+    concat_frames,
+    in_global_window,
+)
 from transforms.sinks import Dictionaries, TableBatch
-from transforms.shuffle import FrameStore, NamedFrame, Payload, collect_frames, concat_frames
 
 Frames = dict[str, pl.DataFrame]
-Group = tuple[int, Iterable[Payload]]
-"""A shard's number and what crossed the shuffle for it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Rules:
     as_of: dt.date | None = None
     session_timeout_seconds: int = 3600
     cohort_observation_window_days: int = 90
-    thresholds: users.UserThresholds = users.UserThresholds()
+    thresholds: users.UserThresholds = field(default_factory=users.UserThresholds)
 
 
 # Ranges of the input ------------------------------------------------------------------------------
@@ -70,7 +77,7 @@ class ParseRanges(beam.DoFn):
         self._rows_rejected = Metrics.counter(type(self), "rows_rejected")
         self._bytes_read = Metrics.counter(type(self), "csv_bytes_read")
 
-    def process(self, element: InputRange) -> Iterator[NamedFrame | beam.pvalue.TaggedOutput]:
+    def process(self, element: InputRange) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
         """Parse one range, block by block."""
         for offset, block in read_blocks(element):
             parsed = parse_block(block, element.file.header, element.file.path, offset)
@@ -85,8 +92,8 @@ class ParseRanges(beam.DoFn):
                 rejected = REJECTED_ROWS.conform(
                     parsed.rejected.with_columns(run_id=pl.lit(self._run_id))
                 )
-                yield beam.pvalue.TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected, {}))
-            yield beam.pvalue.TaggedOutput(self.COUNTS, ("counts", counted(counts)))
+                yield TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected, {}))
+            yield TaggedOutput(self.COUNTS, ("counts", counted(counts)))
             yield "events", parsed.events
             self._progress.add("parse", parsed.rows_read, len(block))
 
@@ -97,15 +104,18 @@ class ParseRanges(beam.DoFn):
 @beam.typehints.with_input_types(NamedFrame)
 @beam.typehints.with_output_types(NamedFrame)
 class ProductVariants(beam.DoFn):
-    """Event batches → ("variants", frame): the variants of products in a bundle, each about once."""
+    """Event batches → ("variants", frame): products' variants in a bundle, each about once."""
 
     _LIMIT: Final = 1 << 21  # variants; more than any shop has, for the memory of odd inputs
 
-    def start_bundle(self) -> None:
-        """Begin with none."""
+    def __init__(self) -> None:
         self._known: pl.DataFrame | None = None
         self._new: list[pl.DataFrame] = []
         self._new_rows = 0
+
+    def start_bundle(self) -> None:
+        """Begin with none."""
+        self._known, self._new, self._new_rows = None, [], 0
 
     def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
         """Take in a batch."""
@@ -123,11 +133,7 @@ class ProductVariants(beam.DoFn):
         """Send what was found."""
         self._merge()
         if self._known is not None:
-            yield beam.utils.windowed_value.WindowedValue(
-                ("variants", self._known),
-                beam.window.GlobalWindow().max_timestamp(),
-                [beam.window.GlobalWindow()],
-            )
+            yield in_global_window(("variants", self._known))
 
     def _merge(self) -> None:
         if self._new:
@@ -259,7 +265,7 @@ class ProcessSessionShards(beam.DoFn):
         ambiguous: Iterable[Payload],
         brands: Iterable[Payload],
         _few_rejected: Iterable[bool],
-    ) -> Iterator[TableBatch | beam.pvalue.TaggedOutput]:
+    ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Process one shard."""
         shard, payloads = element
         found = _ambiguous(self._store, ambiguous)
@@ -288,7 +294,7 @@ class ProcessSessionShards(beam.DoFn):
             (self.PARTIALS, PARTIALS_OF_SESSIONS),
         ):
             for name in names:
-                yield beam.pvalue.TaggedOutput(tag, (name, frames.pop(name)))
+                yield TaggedOutput(tag, (name, frames.pop(name)))
         self._progress.add("sessionize", rows)
 
 
@@ -353,8 +359,8 @@ def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
 class CombineUsers(beam.DoFn):
     """Partial aggregates of a user shard → (shard, payloads "users", "touches", "purchases").
 
-    On the tag `samples`, payloads of `rank_samples` and "totals"; on the tag `partials`, "period_users"
-    and "checks".
+    On the tag `samples`, payloads of `rank_samples` and "totals"; on the tag `partials`,
+    "period_users" and "checks".
     """
 
     SAMPLES: Final = "samples"
@@ -366,7 +372,7 @@ class CombineUsers(beam.DoFn):
 
     def process(
         self, element: Group
-    ) -> Iterator[tuple[int, list[Payload]] | beam.pvalue.TaggedOutput]:
+    ) -> Iterator[tuple[int, list[Payload]] | TaggedOutput[str, Any]]:
         """Combine one shard."""
         shard, payloads = element
         payloads = list(payloads)
@@ -382,14 +388,12 @@ class CombineUsers(beam.DoFn):
         for payload in store_frames(
             self._store, rfm.rank_samples(combined) | {"totals": user_totals(combined)}
         ):
-            yield beam.pvalue.TaggedOutput(self.SAMPLES, payload)
+            yield TaggedOutput(self.SAMPLES, payload)
         lost = users.users_without_events(days, sessions)
-        yield beam.pvalue.TaggedOutput(
+        yield TaggedOutput(
             self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
         )
-        yield beam.pvalue.TaggedOutput(
-            self.PARTIALS, ("period_users", periods.period_users(days))
-        )
+        yield TaggedOutput(self.PARTIALS, ("period_users", periods.period_users(days)))
         yield shard, [*store_frames(self._store, {"users": combined}), *passed_on]
 
 
@@ -471,9 +475,7 @@ def user_shard_frames(frames: Frames, context: UserContext) -> Frames:
         Frames by the names in `TABLES_OF_USERS` and `PARTIALS_OF_USERS`.
     """
     rules = context.rules
-    described = users.describe_users(
-        frames["users"], rules.as_of or dt.date.min, rules.thresholds
-    )
+    described = users.describe_users(frames["users"], rules.as_of or dt.date.min, rules.thresholds)
     scored = rfm.score(described, context.scoring)
     segmented = funnel.with_segment(described, scored)
     return {
@@ -513,7 +515,7 @@ class DescribeUsers(beam.DoFn):
         samples: Iterable[Payload],
         candidates: Iterable[Payload],
         catalogue: Iterable[Payload],
-    ) -> Iterator[TableBatch | beam.pvalue.TaggedOutput]:
+    ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Describe one shard."""
         if self._context is None:
             self._context = user_context(
@@ -530,7 +532,7 @@ class DescribeUsers(beam.DoFn):
         for name in TABLES_OF_USERS:
             yield name, frames[name], {}
         for name in PARTIALS_OF_USERS:
-            yield beam.pvalue.TaggedOutput(self.PARTIALS, (name, frames[name]))
+            yield TaggedOutput(self.PARTIALS, (name, frames[name]))
 
 
 # Metrics ------------------------------------------------------------------------------------------
@@ -551,14 +553,10 @@ def empty_partials() -> Frames:
         Rules(as_of=dt.date.min),
         None,
         None,
-        products.catalogue(
-            products.combine_products(no_sums), products.category_codes(no_sums)
-        ),
+        products.catalogue(products.combine_products(no_sums), products.category_codes(no_sums)),
     )
     of_users = user_shard_frames(of_sessions | {"users": combined}, context)
-    return (
-        of_sessions | of_users | {"period_users": periods.period_users(of_sessions["user_days"])}
-    )
+    return of_sessions | of_users | {"period_users": periods.period_users(of_sessions["user_days"])}
 
 
 def metric_tables(partials: Frames, found: products.Catalogue) -> Frames:

@@ -16,16 +16,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import apache_beam as beam
 import numpy as np
 import polars as pl
 import polars_hash as plh
 from apache_beam.coders import Coder, registry
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
+Group = tuple[int, Iterable[Payload]]
+"""A shard's number and what crossed the shuffle for it."""
+
 ShardKey = Callable[[pl.DataFrame], pl.Series]
 """From a frame to a UInt64 series: rows of equal keys meet in one shard."""
 
@@ -79,10 +84,16 @@ registry.register_coder(pl.DataFrame, FrameCoder)
 registry.register_coder(pl.Series, SeriesCoder)
 
 
-def encode_frame(frame: pl.DataFrame, compression: str) -> bytes:
+def in_global_window(value: Any) -> WindowedValue:
+    """What a bundle's end must wrap its outputs in."""
+    window = GlobalWindow()
+    return WindowedValue(value, window.max_timestamp(), (window,))
+
+
+def encode_frame(frame: pl.DataFrame, compression: Literal["uncompressed", "lz4", "zstd"]) -> bytes:
     """Encode a frame as an Arrow IPC stream."""
     buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression=compression)  # type: ignore[arg-type]
+    frame.write_ipc_stream(buffer, compression=compression)
     return buffer.getvalue()
 
 
@@ -164,7 +175,9 @@ class SpillStore:
     def _open(self) -> io.FileIO:
         if self._file is None or self._owner != os.getpid():
             self._owner = os.getpid()
-            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open("xb", buffering=0)
+            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open(
+                "xb", buffering=0
+            )
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -239,12 +252,7 @@ class PartitionFrames(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send the rest."""
-        for pair in self._flush():
-            yield beam.utils.windowed_value.WindowedValue(
-                pair,
-                beam.window.GlobalWindow().max_timestamp(),
-                [beam.window.GlobalWindow()],
-            )
+        yield from map(in_global_window, self._flush())
 
     def _flush(self) -> Iterator[tuple[int, Payload]]:
         for name, frames in self._buffers.items():
@@ -255,7 +263,7 @@ class PartitionFrames(beam.DoFn):
         self.start_bundle()
 
 
-class GroupFrames(beam.PTransform):
+class GroupFrames(beam.PTransform[beam.PCollection[NamedFrame], beam.PCollection[Group]]):
     """PCollection[NamedFrame] → PCollection[tuple[shard, Iterable[Payload]]].
 
     Rows of equal keys are in one group; read it with `collect_frames`.
@@ -270,9 +278,12 @@ class GroupFrames(beam.PTransform):
         super().__init__()
         self._partition = PartitionFrames(shards, keys, store)
 
-    def expand(self, frames: beam.PCollection[NamedFrame]) -> beam.PCollection[Any]:
+    def expand(self, pcoll: beam.PCollection[NamedFrame]) -> beam.PCollection[Group]:
         """Partition, store, group."""
-        return frames | "Partition" >> beam.ParDo(self._partition) | "Group" >> beam.GroupByKey()
+        groups: beam.PCollection[Group] = (
+            pcoll | "Partition" >> beam.ParDo(self._partition) | "Group" >> beam.GroupByKey()
+        )
+        return groups
 
 
 @beam.typehints.with_input_types(NamedFrame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import polars as pl
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from apache_beam.coders import RowCoder, registry
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import TaggedOutput
 
 from transforms.errors import RunError
 from transforms.quality import check_batch, measure_batch
@@ -115,9 +116,7 @@ def require_staged(files: list[StagedFile]) -> None:
             such columns are written as not nullable.)
     """
     for staged in files:
-        with FileSystems.open(
-            staged.path, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as file:
+        with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             footer = pq.read_metadata(file)
         if footer.num_rows != staged.rows:
             raise RunError(
@@ -138,13 +137,13 @@ class StageTables(beam.DoFn):
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
-    def process(self, element: TableBatch) -> Iterator[StagedFile | beam.pvalue.TaggedOutput]:
+    def process(self, element: TableBatch) -> Iterator[StagedFile | TaggedOutput[str, Any]]:
         """Check and write one batch."""
         name, frame, dictionaries = element
         table = TABLES_BY_NAME[name]
-        yield beam.pvalue.TaggedOutput(self.AUDIT, ("checks", check_batch(table, frame)))
+        yield TaggedOutput(self.AUDIT, ("checks", check_batch(table, frame)))
         measures = measure_batch(table, frame)
         if measures.height:
-            yield beam.pvalue.TaggedOutput(self.AUDIT, ("measures", measures))
+            yield TaggedOutput(self.AUDIT, ("measures", measures))
         if frame.height:
             yield stage(frame, table, self._directory, dictionaries)

@@ -112,9 +112,7 @@ def users_without_events(days: pl.DataFrame, sessions: pl.DataFrame) -> int:
     return sessions.select("user_id").unique().join(days, on="user_id", how="anti").height
 
 
-def describe_users(
-    users: pl.DataFrame, as_of: dt.date, thresholds: UserThresholds
-) -> pl.DataFrame:
+def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThresholds) -> pl.DataFrame:
     """Complete combined users to rows of dim_users, beside their other columns.
 
     Args:
@@ -138,9 +136,7 @@ def describe_users(
                     pl.col("total_revenue"), pl.when(has_purchase).then(purchases).otherwise(1)
                 )
             ),
-            customer_lifespan_days=(
-                pl.col("last_purchase_date") - pl.col("first_purchase_date")
-            )
+            customer_lifespan_days=(pl.col("last_purchase_date") - pl.col("first_purchase_date"))
             .dt.total_days()
             .clip(lower_bound=1),
             days_since_last_purchase=(today - pl.col("last_purchase_date")).dt.total_days(),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import polars as pl
 
 from transforms.errors import RunError
 from transforms.schema import TABLES, Table
@@ -59,8 +60,14 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def prepare(output: Path, run_id: str) -> Path:
-    """Clear what dead runs left, and make the staging folder of this one."""
+    """Clear what dead runs left, and make the staging folder of this one.
+
+    Raises:
+        RunError: A run of this id is published there, or something else is in the way.
+    """
     clear_staging(output)
+    if is_current(output, run_id):
+        raise RunError(f"run {run_id} is published in {output} already; run again without --run_id")
     for name in (*(table.name for table in TABLES), DATABASE, MANIFEST, REPORT):
         path = output / name
         if path.exists() and not path.is_symlink():
@@ -82,6 +89,33 @@ def spill_folder(output: Path) -> Path:
 def clear_staging(output: Path) -> None:
     """Remove what is staged, spilled or left over; published tables are elsewhere."""
     shutil.rmtree(output / STAGING, ignore_errors=True)
+
+
+@contextmanager
+def workspace(output: Path, run_id: str, *, spill: bool) -> Iterator[tuple[str, str | None]]:
+    """Hold the warehouse for a run; give its staging folder and, where asked for, a spill folder.
+
+    Both are gone after the block, however it ends.
+
+    Raises:
+        RunError: Another run is at work there, or something is in the way.
+    """
+    with locked(output):
+        staging = prepare(output, run_id)
+        try:
+            yield str(staging), str(spill_folder(output)) if spill else None
+        finally:
+            clear_staging(output)
+
+
+def is_current(output: Path, run_id: str) -> bool:
+    """True where the current state is of this run."""
+    return _target(output / CURRENT) == f"{RUNS}/{run_id}"
+
+
+def read_table(output: Path, table: Table) -> pl.DataFrame:
+    """Read a table of the current state; a small one."""
+    return pl.read_parquet(output / table.name / "*.parquet")
 
 
 def publish(output: Path, run_id: str, files: Sequence[StagedFile], manifest: Any) -> None:

@@ -1,0 +1,218 @@
+"""What can fail because of the caller fails here, before any work, with the command that fixes it.
+
+Permissions are not read from policies but tried: a small object is written to the output, loaded
+into the dataset, and both are removed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+import google.auth
+import polars as pl
+from apache_beam.io.filesystem import BeamIOError
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.cloud import bigquery, storage
+from google.cloud.bigquery.retry import DEFAULT_RETRY as BIGQUERY_RETRY
+from google.cloud.storage.retry import DEFAULT_RETRY as STORAGE_RETRY
+
+from pipelines.options import RunOptions, UsageError
+from transforms.bucket import describe, in_bucket
+from transforms.errors import InputError
+from transforms.reading import InputFile, match_inputs
+from transforms.schema import TABLES_BY_NAME
+
+_SECONDS: Final = 20.0  # a service that says nothing for so long counts as not reachable
+_BUCKET_RETRY: Final = STORAGE_RETRY.with_timeout(_SECONDS)
+_RETRY: Final = BIGQUERY_RETRY.with_timeout(_SECONDS)
+_LOGIN: Final = "gcloud auth application-default login"
+
+
+class _ProblemError(Exception):
+    """A check failed; the message is the line to print."""
+
+
+def check(options: RunOptions, run_id: str) -> list[InputFile]:
+    """Check what a run needs and cannot make itself.
+
+    Returns:
+        The input files, with their headers.
+
+    Raises:
+        InputError: The input does not exist or has the wrong header.
+        UsageError: Something else is missing; one line each.
+    """
+    if any(in_bucket(path) for path in (*options.input, options.output)):
+        try:
+            google.auth.default()
+        except DefaultCredentialsError as error:
+            raise UsageError(f"no Google credentials were found; try: {_LOGIN}") from error
+    with ThreadPoolExecutor(1) as threads:
+        destination = threads.submit(_destination_problems, options, run_id)
+        problems: list[str] = []
+        files: list[InputFile] = []
+        try:
+            files = _match_inputs(options)
+        except (_ProblemError, InputError) as error:
+            problems.append(str(error))
+        problems += destination.result()
+    if problems:
+        raise UsageError("\n".join(problems))
+    return files
+
+
+def _match_inputs(options: RunOptions) -> list[InputFile]:
+    try:
+        return match_inputs(options.input)
+    except BeamIOError as error:
+        causes = error.exception_details or {}
+        why = next((cause for cause in causes.values() if isinstance(cause, Exception)), error)
+        raise _ProblemError(
+            f"--input: {' '.join(options.input)} cannot be listed ({describe(why)}); "
+            f"try: gcloud storage ls '{options.input[0]}'"
+        ) from error
+
+
+def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
+    """Check the bucket, then the dataset, which loads from it."""
+    if not in_bucket(options.output):
+        return []
+    try:
+        with _probe_object(options.output, run_id) as uri:
+            if options.bigquery_dataset is not None:
+                _check_dataset(options.bigquery_dataset, options, uri, run_id)
+    except _ProblemError as problem:
+        return [str(problem)]
+    except GoogleAuthError as error:
+        return [f"Google's credentials do not work ({describe(error)}); try: {_LOGIN}"]
+    return []
+
+
+@contextmanager
+def _probe_object(output: str, run_id: str) -> Iterator[str]:
+    """Write a small Parquet object to the output, and remove it after the block."""
+    bucket_name, _, prefix = output.removeprefix("gs://").partition("/")
+    name = f"{prefix}/_probe_{run_id}.parquet".lstrip("/")
+    content = io.BytesIO()
+    pl.DataFrame({"probe": [1]}).write_parquet(content)
+    blob = storage.Client().bucket(bucket_name).blob(name)
+    with _bucket_problems(output, bucket_name):
+        blob.upload_from_string(content.getvalue(), retry=_BUCKET_RETRY)
+    try:
+        yield f"gs://{bucket_name}/{name}"
+    finally:
+        with _bucket_problems(output, bucket_name):
+            blob.delete(retry=_BUCKET_RETRY)
+
+
+@contextmanager
+def _bucket_problems(output: str, bucket_name: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise _ProblemError(
+            f"--output: bucket {bucket_name} does not exist; "
+            f"try: gcloud storage buckets create gs://{bucket_name}"
+        ) from error
+    except Forbidden as error:
+        raise _ProblemError(
+            f"--output: {output} cannot be written ({describe(error)}); "
+            f"try: gcloud storage buckets add-iam-policy-binding gs://{bucket_name} "
+            "--member=user:YOU --role=roles/storage.objectUser"
+        ) from error
+    except GoogleAPIError as error:
+        raise _ProblemError(
+            f"--output: {output} cannot be written ({describe(error)}); "
+            f"try: gcloud storage ls gs://{bucket_name}"
+        ) from error
+
+
+def _check_dataset(dataset: str, options: RunOptions, uri: str, run_id: str) -> None:
+    """Find or make the dataset, see that its tables can be replaced, load the probe into it."""
+    project, _, name = dataset.rpartition(".")
+    try:
+        client = bigquery.Client(project=project)
+        found = _find_dataset(client, dataset, options)
+        if options.location and found.location.lower() != options.location.lower():
+            raise _ProblemError(
+                f"--location: {dataset} is in {found.location} and cannot move; "
+                "leave --location out, or name another dataset"
+            )
+        _require_replaceable(client, dataset)
+        _load_probe(bigquery.Client(project=project, location=found.location), dataset, uri, run_id)
+    except Forbidden as error:
+        raise _ProblemError(
+            f"--bigquery_dataset: {dataset}: {describe(error)}; try: bq query --nouse_legacy_sql "
+            f"'GRANT `roles/bigquery.dataEditor` ON SCHEMA `{dataset}` TO \"user:YOU\"' && "
+            f"gcloud projects add-iam-policy-binding {project} --member=user:YOU "
+            "--role=roles/bigquery.jobUser"
+        ) from error
+    except GoogleAPIError as error:
+        raise _ProblemError(
+            f"--bigquery_dataset: {dataset}: {describe(error)}; try: bq show {project}:{name}"
+        ) from error
+    except TimeoutError as error:
+        raise _ProblemError(
+            f"--bigquery_dataset: {dataset}: a load of one row does not end; "
+            f"try: bq ls --jobs {project}:"
+        ) from error
+
+
+def _find_dataset(client: bigquery.Client, dataset: str, options: RunOptions) -> bigquery.Dataset:
+    try:
+        return client.get_dataset(dataset, retry=_RETRY, timeout=_SECONDS)
+    except NotFound as error:
+        if not options.create_dataset:
+            project, _, name = dataset.rpartition(".")
+            raise _ProblemError(
+                f"--bigquery_dataset: {dataset} does not exist; add --create_dataset, or try: "
+                f"bq mk --dataset --location={options.location or 'US'} {project}:{name}"
+            ) from error
+    made = bigquery.Dataset(dataset)
+    made.location = options.location or "US"
+    made.description = "Tables of estore-analytics."
+    return client.create_dataset(made, exists_ok=True, retry=_RETRY, timeout=_SECONDS)
+
+
+def _require_replaceable(client: bigquery.Client, dataset: str) -> None:
+    """Check that what stands where the tables go is tables of ours."""
+    for item in client.list_tables(dataset, retry=_RETRY, timeout=_SECONDS):
+        table = TABLES_BY_NAME.get(item.table_id)
+        if table is None:
+            continue
+        partitioned_by = item.time_partitioning and item.time_partitioning.field
+        if item.table_type != "TABLE" or partitioned_by != table.partition_by:
+            kind = item.table_type.lower() if item.table_type != "TABLE" else "table"
+            raise _ProblemError(
+                f"--bigquery_dataset: {dataset}.{item.table_id} is a {kind} partitioned by "
+                f"{partitioned_by or 'nothing'}, not one of this program; name another dataset, or "
+                f"try: bq rm {item.full_table_id}"
+            )
+
+
+def _load_probe(client: bigquery.Client, dataset: str, uri: str, run_id: str) -> None:
+    """Load the probe object into a table of its own, and remove that."""
+    table = bigquery.Table(
+        f"{dataset}.probe__{run_id}", schema=[bigquery.SchemaField("probe", "INT64")]
+    )
+    table.expires = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    client.create_table(table, exists_ok=True, retry=_RETRY, timeout=_SECONDS)
+    try:
+        client.load_table_from_uri(
+            uri,
+            table.reference,
+            job_config=bigquery.LoadJobConfig(
+                source_format=bigquery.SourceFormat.PARQUET,
+                write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            ),
+            retry=_RETRY,
+            timeout=_SECONDS,
+        ).result(retry=_RETRY, timeout=3 * _SECONDS)
+    finally:
+        client.delete_table(table, not_found_ok=True, retry=_RETRY, timeout=_SECONDS)

@@ -8,149 +8,10 @@ from decimal import Decimal
 
 import polars as pl
 
-MONEY = pl.Decimal(38, 9)
+from pipelines.report.reading import TABLES
+from transforms.schema import TABLES_BY_NAME
 
-SCHEMAS: dict[str, dict[str, pl.DataType | type[pl.DataType]]] = {
-    "metrics_periods": {
-        "period": pl.String,
-        "period_start": pl.Date,
-        **dict.fromkeys(
-            (
-                "users",
-                "purchasing_users",
-                "events",
-                "views",
-                "cart_adds",
-                "purchases",
-                "sessions",
-                "converting_sessions",
-            ),
-            pl.Int64,
-        ),
-        "revenue": MONEY,
-        "conversion_rate": pl.Float64,
-        "avg_order_value": MONEY,
-    },
-    "metrics_user_segments": {
-        "dimension": pl.String,
-        "value": pl.String,
-        **dict.fromkeys(
-            ("customers", "purchasers", "churned_customers", "purchases", "sessions"), pl.Int64
-        ),
-        "revenue": MONEY,
-        **dict.fromkeys(
-            ("purchaser_rate", "churn_rate", "avg_ltv", "customer_share", "revenue_share"),
-            pl.Float64,
-        ),
-    },
-    "metrics_rfm_grid": {
-        "recency_score": pl.Int64,
-        "frequency_score": pl.Int64,
-        "customers": pl.Int64,
-        "purchases": pl.Int64,
-        "revenue": MONEY,
-        "avg_order_value": MONEY,
-    },
-    "metrics_churn": {
-        "metric_level": pl.String,
-        "time_period": pl.String,
-        "total_customers": pl.Int64,
-        "churned_customers": pl.Int64,
-        "churn_rate": pl.Float64,
-        "cohort_start": pl.Date,
-        "cohort_end": pl.Date,
-    },
-    "metrics_funnel": {
-        "dimension": pl.String,
-        "value": pl.String,
-        **dict.fromkeys(
-            (
-                "sessions",
-                "sessions_reached_view",
-                "sessions_reached_cart",
-                "sessions_reached_purchase",
-                "bounced_sessions",
-                "events",
-                "purchases",
-            ),
-            pl.Int64,
-        ),
-        "revenue": MONEY,
-        **dict.fromkeys(
-            (
-                "view_to_cart_rate",
-                "cart_to_purchase_rate",
-                "conversion_rate",
-                "bounce_rate",
-                "revenue_per_session",
-                "revenue_per_purchasing_session",
-            ),
-            pl.Float64,
-        ),
-    },
-    "metrics_rfm_segments": {
-        "rfm_segment": pl.String,
-        **dict.fromkeys(("customers", "churned_customers", "purchases", "sessions"), pl.Int64),
-        "revenue": MONEY,
-        **dict.fromkeys(
-            (
-                "churn_rate",
-                "avg_order_value",
-                "avg_purchase_count",
-                "avg_session_count",
-                "avg_ltv",
-                "customer_share",
-                "revenue_share",
-            ),
-            pl.Float64,
-        ),
-    },
-    "metrics_categories": {
-        "level": pl.Int64,
-        "category_lvl_1": pl.String,
-        "category_lvl_2": pl.String,
-        **dict.fromkeys(
-            ("events", "views", "cart_adds", "purchases", "user_sessions", "users"), pl.Int64
-        ),
-        "revenue": MONEY,
-        **dict.fromkeys(("purchase_rate", "cart_add_rate", "avg_views_per_session"), pl.Float64),
-    },
-    "metrics_category_rfm": {
-        "category_lvl_1": pl.String,
-        "rfm_segment": pl.String,
-        "purchases": pl.Int64,
-        "revenue": MONEY,
-    },
-    "data_quality": {
-        "run_id": pl.String,
-        "table_name": pl.String,
-        "check_name": pl.String,
-        "severity": pl.String,
-        "failing_rows": pl.Int64,
-        "passed": pl.Boolean,
-    },
-    "pipeline_runs": {
-        "run_id": pl.String,
-        **dict.fromkeys(("started_at", "finished_at", "published_at"), pl.Datetime("us", "UTC")),
-        "status": pl.String,
-        "as_of": pl.Date,
-        "inputs": pl.String,
-        **dict.fromkeys(
-            (
-                "rows_read",
-                "events_kept",
-                "duplicate_rows",
-                "multi_brand_product_rows",
-                "missing_session_rows",
-                "rejected_rows",
-            ),
-            pl.Int64,
-        ),
-        **dict.fromkeys(
-            ("rejected_by_reason", "table_rows", "options", "code_version"), pl.String
-        ),
-    },
-}
+MONEY = pl.Decimal(38, 9)
 
 CATEGORIES = {
     "electronics": ["smartphone", "audio", "clocks", "tablet", "video"],
@@ -185,7 +46,7 @@ STATUSES = ("active", "declining", "at_risk", "churned")
 
 def empty_tables() -> dict[str, pl.DataFrame]:
     """Return every table without rows."""
-    return {name: pl.DataFrame(schema=schema) for name, schema in SCHEMAS.items()}
+    return {name: TABLES_BY_NAME[name].empty_frame() for name in TABLES}
 
 
 def build_tables(
@@ -200,11 +61,18 @@ def build_tables(
 ) -> dict[str, pl.DataFrame]:
     """Return tables that agree with each other, from sessions made up with a seed."""
     sessions = _sessions(
-        random.Random(seed), users, first_day, days, categories or CATEGORIES, purchases, price_factor
+        random.Random(seed),
+        users=users,
+        first_day=first_day,
+        days=days,
+        categories=categories or CATEGORIES,
+        with_purchases=purchases,
+        price_factor=price_factor,
     )
     people = _people(sessions, first_day + timedelta(days=days - 1))
     sessions = sessions.join(
-        people.select("user", "rfm_segment", "activity_status", "customer_lifecycle_stage"), on="user"
+        people.select("user", "rfm_segment", "activity_status", "customer_lifecycle_stage"),
+        on="user",
     )
     tables = {
         "metrics_periods": _periods(sessions),
@@ -222,14 +90,16 @@ def build_tables(
     tables |= {"pipeline_runs": runs, "data_quality": checks}
     return {
         name: tables[name].select(
-            pl.col(column).cast(dtype) for column, dtype in SCHEMAS[name].items()
+            pl.col(column).cast(dtype)
+            for column, dtype in TABLES_BY_NAME[name].polars_schema().items()
         )
-        for name in SCHEMAS
+        for name in TABLES
     }
 
 
 def _sessions(
     rng: random.Random,
+    *,
     users: int,
     first_day: date,
     days: int,
@@ -558,9 +428,11 @@ def _run(sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             "started_at": started_at,
             "finished_at": started_at + timedelta(minutes=3, seconds=42),
             "published_at": started_at + timedelta(minutes=3, seconds=41),
-            "status": "succeeded",
+            "status": "published",
             "as_of": sessions["date"].max(),
-            "inputs": json.dumps(["gs://shop-events/2019-Oct.csv.gz", "gs://shop-events/2019-Nov.csv.gz"]),
+            "inputs": json.dumps(
+                ["gs://shop-events/2019-Oct.csv.gz", "gs://shop-events/2019-Nov.csv.gz"]
+            ),
             "rows_read": kept + sum(dropped.values()) + rejected,
             "events_kept": kept,
             **dropped,

@@ -1,0 +1,110 @@
+"""Days, weeks and months on the page: which are complete, and what changed between them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+import polars as pl
+
+from pipelines.report import formatting
+from pipelines.report.models import Change, Row
+
+SHOWN = {"day": 800, "week": 260}
+"""Periods that a chart over time shows at most, the latest ones."""
+
+_LENGTH = {"day": timedelta(days=1), "week": timedelta(days=7)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The two latest neighbouring periods that the data covers wholly."""
+
+    period: Literal["week", "day"]
+    latest: date
+    previous: date
+
+    @property
+    def basis(self) -> str:
+        """Say in a few words what a change is against."""
+        return f"vs {self.period} before"
+
+    @property
+    def sentence(self) -> str:
+        """Say in full what a change is against."""
+        name = "" if self.period == "day" else "the week from "
+        return (
+            f"Changes compare {name}{formatting.day(self.latest)} "
+            f"with {name}{formatting.day(self.previous)}."
+        )
+
+    def days(self, first: date) -> tuple[date, date]:
+        """Return the first and last day of the period that starts on `first`."""
+        return first, first + _LENGTH[self.period] - timedelta(days=1)
+
+
+def data_range(periods: pl.DataFrame) -> tuple[date, date] | None:
+    """Return the first and last day with events of `metrics_periods`, None without events."""
+    days = periods.filter(pl.col("period") == "day")["period_start"]
+    return None if days.is_empty() else (min(days), max(days))
+
+
+def is_complete(period: str, start: date, first: date, last: date) -> bool:
+    """Tell whether the data range reaches over the whole period."""
+    return start >= first and start + _LENGTH[period] - timedelta(days=1) <= last
+
+
+def comparison(periods: pl.DataFrame) -> Comparison | None:
+    """Return what to compare: the two last complete weeks, else the two last days, else nothing.
+
+    The two must be neighbours, so that a gap in the data never looks like a change.
+    """
+    covered = data_range(periods)
+    if covered is None:
+        return None
+    names: tuple[Literal["week", "day"], ...] = ("week", "day")
+    for period in names:
+        starts = sorted(
+            start
+            for start in periods.filter(pl.col("period") == period)["period_start"]
+            if is_complete(period, start, *covered)
+        )
+        if starts and starts[-1] - _LENGTH[period] in starts:
+            return Comparison(period, starts[-1], starts[-1] - _LENGTH[period])
+    return None
+
+
+def with_gaps(rows: Iterable[Row], period: str) -> list[Row | date]:
+    """Put the start of each run of missing periods between the rows, so that a line can break."""
+    shown: list[Row | date] = []
+    expected: date | None = None
+    for row in rows:
+        if expected is not None and row["period_start"] != expected:
+            shown.append(expected)
+        shown.append(row)
+        expected = row["period_start"] + _LENGTH[period]
+    return shown
+
+
+def change(
+    latest: float | None, previous: float | None, basis: str, *, more_is_better: bool, is_rate: bool
+) -> Change | None:
+    """Return the change of a figure, None where either value is missing or nothing preceded."""
+    if latest is None or previous is None:
+        return None
+    text = (
+        formatting.point_change(latest, previous)
+        if is_rate
+        else formatting.relative_change(latest, previous)
+    )
+    if text is None:
+        return None
+    if latest == previous:
+        return Change("no change", "same", "neutral", basis)
+    is_up = latest > previous
+    return Change(
+        text,
+        "up" if is_up else "down",
+        "good" if is_up == more_is_better else "bad",
+        basis,
+    )

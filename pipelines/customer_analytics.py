@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import logging
 import os
 import re
 import secrets
+import shlex
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+import polars as pl
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.pvalue import AsIter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines import preflight
+from pipelines import estimate, preflight, runners
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
@@ -34,10 +41,11 @@ from transforms.publishing import (
     Run,
     publish_audited,
 )
-from transforms.reading import InputFile, InputRange, split_files
+from transforms.reading import InputFile, InputRange, match_inputs, split_files
 from transforms.shards import (
     BY_PRODUCT,
     BY_USER,
+    TOUCHES_BY_USER,
     CombineProducts,
     CombineUsers,
     ComputeMetrics,
@@ -50,13 +58,18 @@ from transforms.shards import (
     ProcessSessionShards,
     ProductVariants,
 )
-from transforms.shuffle import FrameStore, GroupFrames, StoreFrames, frame_store
+from transforms.shuffle import (
+    FrameStore,
+    GroupFrames,
+    PartitionFrames,
+    Payload,
+    StoreFrames,
+    frame_store,
+)
 from transforms.sinks import StageTables
 
 _SHARD_BYTES: Final = 64 << 20  # of CSV: about half a million events
 _SMALL_BYTES: Final = 24 << 20  # of CSV, which one process does before a second has started
-LOCAL_RUNNERS: Final = {None, "DirectRunner", "FnApiRunner"}
-_PICKLING: Final = ("--pickle_library=cloudpickle",)
 
 
 @dataclass(frozen=True)
@@ -109,12 +122,14 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     read_counts = parsed[ParseRanges.COUNTS] | "StoreReadCounts" >> beam.ParDo(StoreFrames(store))
     examples = parsed[ParseRanges.REJECTED] | "RejectedExamples" >> beam.ParDo(
         RejectedExamples(store)
-    )
+    ).with_output_types(Payload)
     few_rejected = (
         pipeline
         | "StartRequireFewRejected" >> beam.Impulse()
         | "RequireFewRejected"
-        >> beam.ParDo(RequireFewRejected(run, store), AsIter(read_counts), AsIter(examples))
+        >> beam.ParDo(
+            RequireFewRejected(run, store), AsIter(read_counts), AsIter(examples)
+        ).with_output_types(bool)
     )
     ambiguous = (
         parsed.events
@@ -136,6 +151,7 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         AsIter(few_rejected),
     ).with_outputs(
         ProcessSessionShards.USERS,
+        ProcessSessionShards.TOUCHES,
         ProcessSessionShards.PRODUCTS,
         ProcessSessionShards.PARTIALS,
         main="tables",
@@ -152,6 +168,10 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "DescribeCatalogue" >> beam.ParDo(DescribeCatalogue(store), AsIter(catalogue))
     )
 
+    # The touches meet the users again only when these are combined, and so are sent once.
+    touches = sessions[ProcessSessionShards.TOUCHES] | "PartitionTouches" >> beam.ParDo(
+        PartitionFrames(plan.user_shards, dict.fromkeys(TOUCHES_BY_USER, user_shard), store)
+    )
     combined = (
         sessions[ProcessSessionShards.USERS]
         | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
@@ -164,12 +184,18 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     candidates = combined.users | "FindRankCandidates" >> beam.ParDo(
         FindRankCandidates(store), samples
     )
-    users = combined.users | "DescribeUsers" >> beam.ParDo(
-        DescribeUsers(run.rules, store, progress),
-        samples,
-        AsIter(candidates),
-        AsIter(catalogue),
-    ).with_outputs(DescribeUsers.PARTIALS, main="tables")
+    users = (
+        (combined.users, touches)
+        | "UsersAndTouches" >> beam.Flatten()
+        | "GroupUsers" >> beam.GroupByKey()
+        | "DescribeUsers"
+        >> beam.ParDo(
+            DescribeUsers(run.rules, store, progress),
+            samples,
+            AsIter(candidates),
+            AsIter(catalogue),
+        ).with_outputs(DescribeUsers.PARTIALS, main="tables")
+    )
 
     partials = [
         partial | f"Store{label}Partials" >> beam.ParDo(StoreFrames(store))
@@ -202,17 +228,27 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         audits.append(
             outputs[StageTables.AUDIT] | f"Store{label}Audit" >> beam.ParDo(StoreFrames(store))
         )
-    _ = (
+    published = (
         pipeline
         | "StartAuditAndPublish" >> beam.Impulse()
         | "AuditAndPublish"
         >> beam.ParDo(
-            AuditAndPublish(run, store),
+            AuditAndPublish(run, store, render_report),
             AsIter(staged | "AllFiles" >> beam.Flatten()),
             AsIter(audits | "AllAudits" >> beam.Flatten()),
             samples,
-        )
+        ).with_output_types(str)
     )
+    if bucket.in_bucket(run.output):
+        # The job does it too: it may outlive the process that started it.
+        _ = published | "FreeWarehouse" >> beam.Map(partial(bucket.release, run.output))
+
+
+def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
+    """The analyst's report as HTML; its libraries are slow to import, so only here."""
+    from pipelines import report  # noqa: PLC0415
+
+    return report.render_report(tables)
 
 
 def session_shards(files: Sequence[InputFile], workers: int) -> int:
@@ -231,9 +267,33 @@ def choose_local_processes(beam_options: PipelineOptions, files: Sequence[InputF
     small = sum(file.csv_bytes for file in files) < _SMALL_BYTES
     workers = direct.direct_num_workers if direct.direct_num_workers > 1 else _cores()
     workers = 1 if small else workers
-    direct.direct_running_mode = "in_memory" if workers == 1 else "multi_processing"
     direct.direct_num_workers = workers
     return workers
+
+
+def local_runner(workers: int) -> FnApiRunner:
+    """Beam's local runner, with worker processes unless one worker is enough.
+
+    The workers are silent and do not stop at Ctrl-C: this process hears of all that happens to
+    them, and tells it once.
+    """
+    if workers == 1:
+        return FnApiRunner()
+    command = (
+        f"trap '' INT; exec {shlex.quote(sys.executable)} "
+        "-m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
+    )
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+
+
+@contextmanager
+def _silent_threads() -> Iterator[None]:
+    """Keep the runner's threads from printing tracebacks; what they met arrives as an exception."""
+    shown, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def new_run_id(now: dt.datetime) -> str:
@@ -241,8 +301,8 @@ def new_run_id(now: dt.datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
-    """Run the pipeline and print its summary.
+def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
+    """Run the pipeline and print its summary; or print an estimate of what it would need.
 
     Raises:
         InputError: The input does not exist or has the wrong header.
@@ -251,14 +311,17 @@ def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
     """
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     run_id = options.run_id or new_run_id(started)
+    if options.estimate:
+        print(estimate.describe(estimate.estimate(match_inputs(options.input))))
+        return
+    beam_options = runners.read_beam_options(beam_arguments, options)
     files = preflight.check(options, run_id)
-    # No save_main_session: everything a worker needs is importable, and pickled by reference.
-    beam_options = PipelineOptions([*beam_arguments, *_PICKLING])
-    runner = beam_options.view_as(StandardOptions).runner
-    local = runner in LOCAL_RUNNERS
-    workers = choose_local_processes(beam_options, files) if local else _cores()
+    local = runners.runner_name(beam_options) in runners.LOCAL
+    workers = choose_local_processes(beam_options, files) if local else runners.READERS
     if bucket.in_bucket(options.output):
-        workspace = bucket.workspace(options.output, run_id, spill=local)
+        workspace = bucket.workspace(
+            options.output, run_id, spill=local, hand_over=runners.only_stages(beam_options)
+        )
     else:
         workspace = warehouse.workspace(Path(options.output), run_id, spill=local)
     with workspace as (staging, spill):
@@ -275,13 +338,19 @@ def run_pipeline(options: RunOptions, beam_arguments: Sequence[str]) -> None:
                 keep_staging=options.keep_staging,
             )
             plan = Plan(run, split_files(files, workers), session_shards(files, workers), spill)
-            pipeline = beam.Pipeline(runner=FnApiRunner() if local else None, options=beam_options)
+            pipeline = beam.Pipeline(
+                runner=local_runner(workers) if local else None, options=beam_options
+            )
             build_pipeline(pipeline, plan)
             try:
-                with reporting(Progress(spill), sum(file.csv_bytes for file in files)):
-                    pipeline.run().wait_until_finish()
+                size = sum(file.csv_bytes for file in files)
+                with _silent_threads(), reporting(Progress(spill), size):
+                    if local:
+                        pipeline.run().wait_until_finish()
+                    elif not runners.execute(pipeline):
+                        return
             except Exception as error:
-                raise translate_failure(error) from error
+                raise translate_failure(error, options.output) from error
     print(summarize(options, run_id, time.perf_counter() - clock))
 
 
@@ -314,19 +383,38 @@ _ERROR_TEXT: Final = re.compile(
     re.DOTALL,
 )
 
+_STEP: Final = re.compile(r" \[while running '[^']*'\]$")
 
-def translate_failure(error: Exception) -> Exception:
-    """Find the error written for the user in what a runner made of it.
+_FULL: Final = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES))
+)
+_LOST_WORKER: Final = "Channel closed prematurely"
+
+
+def translate_failure(error: Exception, output: str) -> Exception:
+    """Find the error written for the user in what a runner made of it, or write it.
 
     A worker's exception arrives as the text of its traceback, and often as several, one caused by
     the other; the first of our own is the cause.
     """
     if isinstance(error, RunError):
-        return error
-    match = _ERROR_TEXT.search(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
-    if match is None:
-        return error
-    return RunError(match[2])
+        return type(error)(_STEP.sub("", str(error)))
+    text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+    match = _ERROR_TEXT.search(text)
+    if match is not None:
+        return RunError(match[2])
+    full = next((reason for reason in _FULL if reason in text), None)
+    if full is not None:
+        return RunError(
+            f"{output} cannot be written ({full}); nothing was published. "
+            "Make room there, or choose another --output."
+        )
+    if _LOST_WORKER in text:
+        return RunError(
+            "a worker process was killed, most likely for want of memory; nothing was published. "
+            "Run again with more memory free."
+        )
+    return error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,8 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 import google.auth
@@ -80,9 +82,9 @@ def _match_inputs(options: RunOptions) -> list[InputFile]:
 
 
 def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
-    """Check the bucket, then the dataset, which loads from it."""
+    """Check the folder, or the bucket and then the dataset, which loads from it."""
     if not in_bucket(options.output):
-        return []
+        return _folder_problems(options.output)
     try:
         with _probe_object(options.output, run_id) as uri:
             if options.bigquery_dataset is not None:
@@ -92,6 +94,20 @@ def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
     except GoogleAuthError as error:
         return [f"Google's credentials do not work ({describe(error)}); try: {_LOGIN}"]
     return []
+
+
+def _folder_problems(output: str) -> list[str]:
+    """Make a local folder, if need be, and try to write there."""
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output):
+            return []
+    except OSError as error:
+        problem = (
+            f"--output: {output} cannot be written ({error.strerror}); choose another folder, "
+            f"or look at: ls -ld '{output}'"
+        )
+        return [problem]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from transforms.schema import (
     Table,
 )
 
-_WIDTH = 24
+_WIDTH = 28
 
 
 def _rows(output: str, table: Table, **equals: str) -> dict[str, Any] | None:

@@ -62,12 +62,16 @@ def metadata() -> str:
 
 
 def problems(root: Path) -> Iterator[str]:
-    """Everything that is wrong with the template in a checkout, one line or block each."""
+    """What does not fit together in a checkout, one line or block each."""
     yield from _metadata_problems(root)
     yield from _option_problems()
     yield from _image_problems(root)
     yield from _copy_problems(root)
     yield from _build_problems(root)
+
+
+def lint(root: Path) -> Iterator[str]:
+    """What the linters of the Dockerfile and the build find."""
     yield from _lint(root, "hadolint", DOCKERFILE)
     yield from _lint(root, "check-jsonschema", "--builtin-schema", "vendor.cloudbuild", BUILD)
 
@@ -176,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not parser.parse_args(arguments).check:
         (ROOT / METADATA).write_text(metadata(), encoding="utf-8")
         return 0
-    found = list(problems(ROOT))
+    found = [*problems(ROOT), *lint(ROOT)]
     print("\n".join(found) or "The flex template agrees with the code.")
     return 1 if found else 0
 

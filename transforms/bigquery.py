@@ -20,18 +20,18 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from google.api_core.exceptions import Conflict, Forbidden, GoogleAPIError, NotFound, Unauthorized
+from google.api_core.exceptions import Conflict, GoogleAPIError, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from transforms.bucket import describe
 from transforms.errors import RunError
-from transforms.schema import PIPELINE_RUNS, TABLES, Table
+from transforms.schema import PIPELINE_RUNS, TABLES, TABLES_BY_NAME, Table
 
 RETRY: Final = DEFAULT_RETRY.with_timeout(60.0)
 REQUEST_SECONDS: Final = 60.0
@@ -47,7 +47,9 @@ _PASSING: Final = frozenset(
         "jobRateLimitExceeded",
     }
 )
+_STAGING: Final = "__staging_"
 _STAGING_DAYS: Final = 7
+_LINES: Final = 5  # of a message, where many tables fail for one reason
 _LABELS: Final = MappingProxyType({"application": "estore-analytics"})
 _APPENDED: Final = tuple(table for table in TABLES if table.appended)
 _REPLACED: Final = tuple(table for table in TABLES if not table.appended)
@@ -81,13 +83,17 @@ def table_resource(table: Table, name: str) -> bigquery.Table:
         name: Its full name, `project.dataset.table`.
     """
     resource = bigquery.Table(name, schema=schema_fields(table))
-    resource.description = table.grain.capitalize() + "."
+    resource.description = _description(table)
     resource.labels = dict(_LABELS)
     if table.partition_by:
         resource.time_partitioning = partitioning(table)
     if table.cluster_by:
         resource.clustering_fields = list(table.cluster_by)
     return resource
+
+
+def _description(table: Table) -> str:
+    return f"{table.grain.capitalize()}."
 
 
 def connect(dataset: str) -> bigquery.Client:
@@ -102,6 +108,24 @@ def connect(dataset: str) -> bigquery.Client:
     return bigquery.Client(project=project, location=found.location)
 
 
+class JobError(Exception):
+    """Jobs of one step failed.
+
+    Args:
+        step: What they were to do.
+        lines: For each, with which table it failed, why, and its id.
+    """
+
+    def __init__(self, step: str, lines: Sequence[str]) -> None:
+        super().__init__(step, lines)
+        self.step = step
+        self.lines = lines
+
+
+def _list_tables(client: bigquery.Client, dataset: str) -> Iterator[bigquery.table.TableListItem]:
+    return iter(client.list_tables(dataset, retry=RETRY, timeout=REQUEST_SECONDS))
+
+
 @dataclass(frozen=True)
 class Publication:
     """The publication of one run.
@@ -112,6 +136,7 @@ class Publication:
         run_id: The run.
         uris: The gs:// paths of every table's files.
         rows: The rows of every table.
+        tables: The names of the tables that were in the dataset when this began.
     """
 
     client: bigquery.Client
@@ -119,25 +144,30 @@ class Publication:
     run_id: str
     uris: Mapping[str, Sequence[str]]
     rows: Mapping[str, int]
+    tables: frozenset[str]
 
     def live(self, table: Table) -> str:
         """The full name of a live table."""
         return f"{self.dataset}.{table.name}"
 
+    def staging_name(self, table: Table) -> str:
+        """The name, within the dataset, of the run's staging table."""
+        return f"{table.name}{_STAGING}{self.run_id}"
+
     def staging(self, table: Table) -> str:
         """The full name of the run's staging table."""
-        return f"{self.dataset}.{table.name}__staging_{self.run_id}"
+        return f"{self.dataset}.{self.staging_name(table)}"
 
     # --- The four steps
 
     def load(self, table: Table) -> None:
         """Load a table's files into its staging table, and compare the rows."""
-        staging = table_resource(table, self.staging(table))
-        staging.expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=_STAGING_DAYS)
+        meant = self.rows[table.name]
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             schema=schema_fields(table),
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            destination_table_description=_description(table),
             labels=dict(_LABELS),
         )
         if table.partition_by:
@@ -146,27 +176,29 @@ class Publication:
             config.clustering_fields = list(table.cluster_by)
 
         def start(job_id: str) -> Job:
-            self.client.create_table(staging, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS)
             return self.client.load_table_from_uri(
                 self.uris[table.name],
-                staging.reference,
+                self.staging(table),
                 job_id=job_id,
                 job_config=config,
                 retry=RETRY,
                 timeout=REQUEST_SECONDS,
             )
 
-        def problem() -> str | None:
-            try:
-                loaded = self.client.get_table(
-                    staging.reference, retry=RETRY, timeout=REQUEST_SECONDS
-                ).num_rows
-            except NotFound:
-                return "the staging table is gone"
-            meant = self.rows[table.name]
+        def problem(job: Job) -> str | None:
+            loaded = cast(bigquery.LoadJob, job).output_rows
             return None if loaded == meant else f"{loaded:,} rows were loaded instead of {meant:,}"
 
-        self._run("load", table.name, start, problem)
+        def is_kept() -> bool:
+            if self.staging_name(table) in self.tables:
+                return True
+            try:
+                self.client.get_table(self.staging(table), retry=RETRY, timeout=REQUEST_SECONDS)
+            except NotFound:
+                return False
+            return True
+
+        self._run("load", table, start, problem, is_kept)
 
     def announce(self) -> None:
         """Add the run's rows to the appended tables; from here the live tables change."""
@@ -191,7 +223,7 @@ class Publication:
         )
         self._run(
             "copy",
-            table.name,
+            table,
             lambda job_id: self.client.copy_table(
                 self.staging(table),
                 self.live(table),
@@ -218,9 +250,7 @@ class Publication:
         Raises:
             RunError: A newer run has been announced: its tables must not be turned back.
         """
-        try:
-            self.client.get_table(self.live(PIPELINE_RUNS), retry=RETRY, timeout=REQUEST_SECONDS)
-        except NotFound:
+        if PIPELINE_RUNS.name not in self.tables:
             return False
         config = bigquery.QueryJobConfig(
             query_parameters=[
@@ -251,22 +281,20 @@ class Publication:
     def ensure_live(self, table: Table) -> None:
         """Make a live table where there is none; add columns that an appended one lacks."""
         meant = table_resource(table, self.live(table))
-        try:
+        if table.name not in self.tables:
+            self.client.create_table(meant, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS)
+        elif table.appended:
             live = self.client.get_table(meant.reference, retry=RETRY, timeout=REQUEST_SECONDS)
-        except NotFound:
-            live = self.client.create_table(
-                meant, exists_ok=True, retry=RETRY, timeout=REQUEST_SECONDS
-            )
-        there = {field.name for field in live.schema}
-        lacking = [
-            # NULLABLE: the rows of earlier runs have no value there.
-            bigquery.SchemaField(column.name, column.type.value, description=column.description)
-            for column in table.columns
-            if column.name not in there
-        ]
-        if table.appended and lacking:
-            live.schema = [*live.schema, *lacking]
-            self.client.update_table(live, ["schema"], retry=RETRY, timeout=REQUEST_SECONDS)
+            there = {field.name for field in live.schema}
+            lacking = [
+                # NULLABLE: the rows of earlier runs have no value there.
+                bigquery.SchemaField(column.name, column.type.value, description=column.description)
+                for column in table.columns
+                if column.name not in there
+            ]
+            if lacking:
+                live.schema = [*live.schema, *lacking]
+                self.client.update_table(live, ["schema"], retry=RETRY, timeout=REQUEST_SECONDS)
 
     def describe(self, table: Table) -> None:
         """Put a live table's descriptions and labels right: a copy need not bring them."""
@@ -292,11 +320,22 @@ class Publication:
                 live, ["schema", "description", "labels"], retry=RETRY, timeout=REQUEST_SECONDS
             )
 
-    def drop_staging(self, table: Table) -> None:
-        """Remove the staging table; where that fails, it expires by itself."""
-        with suppress(GoogleAPIError):
+    def sweep(self, *, keep_staging: bool) -> None:
+        """Remove the run's staging tables, and what dead runs left more than seven days ago."""
+        oldest = dt.datetime.now(dt.UTC) - dt.timedelta(days=_STAGING_DAYS)
+        left = []
+        for item in _list_tables(self.client, self.dataset):
+            name, _, run_id = item.table_id.partition(_STAGING)
+            own = run_id == self.run_id and not keep_staging
+            if run_id and name in TABLES_BY_NAME and (own or item.created < oldest):
+                left.append(item.table_id)
+        with ThreadPoolExecutor(len(TABLES)) as threads:
+            list(threads.map(self._drop, left))
+
+    def _drop(self, name: str) -> None:
+        with suppress(GoogleAPIError):  # the run is published; the next one sweeps again
             self.client.delete_table(
-                self.staging(table), not_found_ok=True, retry=RETRY, timeout=REQUEST_SECONDS
+                f"{self.dataset}.{name}", not_found_ok=True, retry=RETRY, timeout=REQUEST_SECONDS
             )
 
     # --- Jobs
@@ -308,7 +347,7 @@ class Publication:
         )
         self._run(
             step,
-            PIPELINE_RUNS.name,
+            PIPELINE_RUNS,
             lambda job_id: self.client.query(
                 ";\n".join(statements) + ";",
                 job_id=job_id,
@@ -322,104 +361,79 @@ class Publication:
     def _run(
         self,
         step: str,
-        table_name: str,
+        table: Table,
         start: Callable[[str], Job],
-        problem: Callable[[], str | None] = lambda: None,
+        problem: Callable[[Job], str | None] = lambda _: None,
+        is_kept: Callable[[], bool] = lambda: True,
     ) -> None:
         """Run a job, or find it done; a failed job of an earlier attempt gives way to the next.
 
         Args:
             step: What it does.
-            table_name: With which table.
+            table: With which table.
             start: Starts it under an id.
             problem: What is wrong with the result of a job that succeeded.
+            is_kept: True where the result of a job that was found done is still there.
 
         Raises:
-            RunError: The job failed; names the table, the job, the reason and the remedy.
+            JobError: The job failed.
         """
         failures = 0
         for attempt in itertools.count(1):
             dataset = self.dataset.rpartition(".")[2]
-            job_id = f"{self.run_id}_{dataset}_{table_name}_{step}_{attempt}"
+            job_id = f"{self.run_id}_{dataset}_{table.name}_{step}_{attempt}"
             found = False
-            with self._explained(step, table_name, job_id):
+            try:
                 try:
                     job = start(job_id)
-                except Conflict:  # this process's own retry, or one before it, started the job
+                except Conflict:  # this process's own retry, or an earlier process, started it
                     found = True
                     job = cast(
-                        Job,
-                        self.client.get_job(job_id, retry=RETRY, timeout=REQUEST_SECONDS),
+                        Job, self.client.get_job(job_id, retry=RETRY, timeout=REQUEST_SECONDS)
                     )
                 try:
                     job.result(retry=RETRY, timeout=_JOB_SECONDS)
                 except GoogleAPIError:
-                    reason = (job.error_result or {}).get("reason")
+                    if job.error_result is None:
+                        raise
                     failures += not found
-                    if job.error_result is None or not (
-                        found or (reason in _PASSING and failures < _ATTEMPTS)
-                    ):
+                    passing = job.error_result.get("reason") in _PASSING
+                    if not found and not (passing and failures < _ATTEMPTS):
                         raise
                     time.sleep(0 if found else 2.0**failures)
                     continue
-                wrong = problem()
-            if wrong is None:
-                return
-            if not found:
-                raise self._failed(step, table_name, job_id, wrong)
+                wrong = problem(job)
+                if found and (wrong is not None or not is_kept()):
+                    continue
+            except TimeoutError as error:
+                raise self._failed(step, table, job_id, "it still runs after an hour") from error
+            except GoogleAPIError as error:
+                raise self._failed(step, table, job_id, describe(error)) from error
+            if wrong is not None:
+                raise self._failed(step, table, job_id, wrong)
+            return
 
-    @contextmanager
-    def _explained(self, step: str, table_name: str, job_id: str) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError as error:
-            raise self._failed(step, table_name, job_id, "it still runs after an hour") from error
-        except GoogleAPIError as error:
-            raise self._failed(step, table_name, job_id, describe(error), error) from error
-
-    def _failed(
-        self, step: str, table_name: str, job_id: str, why: str, error: Exception | None = None
-    ) -> RunError:
-        if isinstance(error, Forbidden | Unauthorized):
-            remedy = (
-                "Give the account of the run roles/bigquery.dataEditor on the dataset, "
-                "roles/bigquery.jobUser on the project and roles/storage.objectUser on the "
-                "bucket, or wait where a quota is exceeded; then run"
-            )
-        elif isinstance(error, NotFound):
-            remedy = "Put back what is missing, then run"
-        else:
-            remedy = "Put the cause right, if it is not BigQuery's own, then run"
-        state = (
-            "The live tables are as they were."
-            if step in ("load", "announce")
-            else "Until it goes on, the live tables may be a mix of two runs, and pipeline_runs "
-            "shows the status 'publishing'."
-        )
-        return RunError(
-            f"BigQuery: {step} of {self.dataset}.{table_name} failed: {why} "
-            f"(job {self.client.project}:{self.client.location}.{job_id}). {state} {remedy} the "
-            f"same command with --run_id={self.run_id}: it goes on from here."
-        )
+    def _failed(self, step: str, table: Table, job_id: str, why: str) -> JobError:
+        job = f"{self.client.project}:{self.client.location}.{job_id}"
+        return JobError(step, [f"{step} of {table.name}: {why} (job {job})"])
 
 
 def _each(tables: Sequence[Table], act: Callable[[Table], None]) -> None:
     """Do something with several tables at once.
 
     Raises:
-        RunError: What went wrong, with every table.
+        JobError: What went wrong, with every table.
     """
     with ThreadPoolExecutor(len(tables)) as threads:
-        errors = [
-            error
-            for error in (done.exception() for done in [threads.submit(act, t) for t in tables])
-            if error is not None
-        ]
-    for error in errors:
-        if len(errors) == 1 or not isinstance(error, RunError):
-            raise error
-    if errors:
-        raise RunError("\n".join(str(error) for error in errors))
+        outcomes = [threads.submit(act, table) for table in tables]
+    failed = []
+    for outcome in outcomes:
+        try:
+            outcome.result()
+        except JobError as error:
+            failed.append(error)
+    if failed:
+        raise JobError(failed[0].step, [line for error in failed for line in error.lines])
 
 
 def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_staging: bool) -> None:
@@ -429,22 +443,23 @@ def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_stag
         dataset: `project.dataset`.
         output: The run's warehouse, a gs:// folder.
         manifest: The run's manifest there.
-        keep_staging: Leave the staging tables, which expire after seven days.
+        keep_staging: Leave the staging tables, until a run of seven days later sweeps them.
 
     Raises:
-        RunError: A step failed, or a newer run is there.
+        RunError: A step failed, or a newer run is there; says which tables, why, and what to do.
     """
-    run_id = manifest["run_id"]
     try:
+        client = connect(dataset)
         publication = Publication(
-            connect(dataset),
-            dataset,
-            run_id,
-            {
+            client=client,
+            dataset=dataset,
+            run_id=manifest["run_id"],
+            uris={
                 name: [f"{output}/{file}" for file in files]
                 for name, files in manifest["tables"].items()
             },
-            manifest["rows"],
+            rows=manifest["rows"],
+            tables=frozenset(item.table_id for item in _list_tables(client, dataset)),
         )
         if not publication.is_published(dt.datetime.fromisoformat(manifest["finished_at"])):
             _each(TABLES, publication.load)
@@ -453,10 +468,31 @@ def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_stag
             _each(_REPLACED, publication.copy)
             _each(_REPLACED, publication.describe)
             publication.conclude()
+        publication.sweep(keep_staging=keep_staging)
+    except JobError as error:
+        raise RunError(_explanation(error, dataset, manifest["run_id"])) from error
     except GoogleAPIError as error:
         raise RunError(
             f"BigQuery: {dataset}: {describe(error)}. Run the same command with "
-            f"--run_id={run_id}: it goes on from here."
+            f"--run_id={manifest['run_id']}: it goes on from here."
         ) from error
-    if not keep_staging:
-        _each(TABLES, publication.drop_staging)
+
+
+def _explanation(error: JobError, dataset: str, run_id: str) -> str:
+    """What failed, what that means for the live tables, and what to do."""
+    shown = list(error.lines[:_LINES])
+    if len(error.lines) > _LINES:
+        shown.append(f"and {len(error.lines) - _LINES} more tables")
+    state = (
+        "The live tables are as they were."
+        if error.step in ("load", "announce")
+        else "The live tables are a mix of two runs until it goes on, and pipeline_runs says so by "
+        "the status 'publishing'."
+    )
+    return (
+        f"BigQuery: run {run_id} was not published to {dataset}:\n  "
+        + "\n  ".join(shown)
+        + f"\n{state} Put the cause right (the account needs bigquery.dataEditor on the dataset, "
+        "bigquery.jobUser on its project and storage.objectUser on the bucket), then run the same "
+        f"command with --run_id={run_id}: it goes on from here."
+    )

@@ -230,21 +230,32 @@ def prepare(output: str, run_id: str) -> str:
 
 
 @contextmanager
-def workspace(output: str, run_id: str, *, spill: bool) -> Iterator[tuple[str, str | None]]:
+def workspace(
+    output: str, run_id: str, *, spill: bool, hand_over: bool
+) -> Iterator[tuple[str, str | None]]:
     """Hold the warehouse for a run; give its staging folder and, where asked for, a spill folder.
 
     The spill folder is on the local disk, and gone after the block, however it ends.
+
+    Args:
+        output: The warehouse.
+        run_id: The run.
+        spill: Make a spill folder.
+        hand_over: After the block the run goes on elsewhere, and gives the warehouse back itself.
 
     Raises:
         RunError: Another run is at work there.
     """
     acquire(output, run_id)
+    handed_over = False
     try:
         with spill_folder() if spill else nullcontext() as folder:
             yield prepare(output, run_id), None if folder is None else str(folder)
+        handed_over = hand_over
     finally:
-        with suppress(RunError):  # the run's own error matters more; the lease runs out
-            release(output, run_id)
+        if not handed_over:
+            with suppress(RunError):  # the run's own error matters more; the lease runs out
+                release(output, run_id)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import Any
 
 import apache_beam as beam
 import polars as pl
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
 
 from transforms import bigquery, bucket, quality, warehouse
 from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, REJECT_REASONS, TABLES
 from transforms.shards import Rules
 from transforms.shuffle import FrameStore, Payload, collect_frames
-from transforms.sinks import StagedFile, require_staged, stage
+from transforms.sinks import StagedFile, read_staged, require_staged, stage
 
 
 def code_version() -> str:
@@ -76,11 +78,21 @@ def publish_audited(
     Raises:
         RunError: It failed, or another run holds the warehouse, or a newer one is published.
     """
+    # Again, and given back here: the process that took it may be gone, and its lease run out.
     bucket.acquire(output, manifest["run_id"])
     bucket.require_newest(output, manifest)
     if bigquery_dataset is not None:
         bigquery.publish(bigquery_dataset, output, manifest, keep_staging=keep_staging)
     bucket.publish(output, manifest, keep_staging=keep_staging)
+    _copy_report(output, manifest["run_id"])
+    bucket.release(output, manifest["run_id"])
+
+
+def _copy_report(output: str, run_id: str) -> None:
+    """Put a run's report where readers open it; the manifest has named the run already."""
+    staged = FileSystems.join(bucket.staging_folder(output, run_id), warehouse.REPORT)
+    if FileSystems.exists(staged):
+        FileSystems.copy([staged], [FileSystems.join(output, warehouse.REPORT)])
 
 
 def run_row(
@@ -148,15 +160,20 @@ class RejectedExamples(beam.DoFn):
             yield "examples", payload
 
 
+Renderer = Callable[[Mapping[str, pl.DataFrame]], str]
+"""From the tables of the report, by name, to its HTML."""
+
+
 class AuditAndPublish(beam.DoFn):
-    """Impulse → the manifest of the published run.
+    """Impulse → the id of the published run.
 
     Retried, it begins anew from the staged files, which stay until the end.
     """
 
-    def __init__(self, run: Run, store: FrameStore) -> None:
+    def __init__(self, run: Run, store: FrameStore, render_report: Renderer) -> None:
         self._run = run
         self._store = store
+        self._render_report = render_report
 
     def process(
         self,
@@ -218,7 +235,17 @@ class AuditAndPublish(beam.DoFn):
             rows[file.table] += file.rows
         row = run_row(run, counts, rows, self._as_of(samples))
         files.append(stage(row, PIPELINE_RUNS, run.staging))
+        self._write_report(files)
         return row, files
+
+    def _write_report(self, files: list[StagedFile]) -> None:
+        """Write the report beside the staged tables, of those that are small."""
+        tables = {
+            table.name: read_staged(table, files) for table in TABLES if not table.large
+        }
+        path = FileSystems.join(self._run.staging, warehouse.REPORT)
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(self._render_report(tables).encode())
 
     def _as_of(self, samples: Iterable[Payload]) -> dt.date | None:
         if self._run.rules.as_of is not None:

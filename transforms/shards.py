@@ -6,6 +6,7 @@ Each step is a function from frames to named frames; the DoFns below it only mov
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -60,7 +61,7 @@ class Rules:
 
 
 @beam.typehints.with_input_types(InputRange)
-@beam.typehints.with_output_types(NamedFrame)
+@beam.typehints.with_output_types(NamedFrame, rejected=TableBatch, counts=NamedFrame)
 class ParseRanges(beam.DoFn):
     """InputRange → ("events", event batch); on the tag `rejected`, ("rejected_rows", frame).
 
@@ -76,11 +77,14 @@ class ParseRanges(beam.DoFn):
         self._rows_read = Metrics.counter(type(self), "rows_read")
         self._rows_rejected = Metrics.counter(type(self), "rows_rejected")
         self._bytes_read = Metrics.counter(type(self), "csv_bytes_read")
+        self._milliseconds = Metrics.distribution(type(self), "parse_msec")
 
     def process(self, element: InputRange) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
         """Parse one range, block by block."""
         for offset, block in read_blocks(element):
+            started = time.monotonic()
             parsed = parse_block(block, element.file.header, element.file.path, offset)
+            self._milliseconds.update(int((time.monotonic() - started) * 1000))
             counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
             self._rows_read.inc(parsed.rows_read)
             self._bytes_read.inc(len(block))
@@ -192,7 +196,8 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
 # Sessions -----------------------------------------------------------------------------------------
 
 TABLES_OF_SESSIONS: Final = ("fct_events", "fct_sessions")
-BY_USER: Final = ("user_days", "user_sessions", "touches", "purchases")
+BY_USER: Final = ("user_days", "user_sessions")
+TOUCHES_BY_USER: Final = ("touches", "purchases")
 BY_PRODUCT: Final = ("product_sums",)
 PARTIALS_OF_SESSIONS: Final = ("session_funnel", "event_days", "counts")
 
@@ -214,8 +219,8 @@ def session_shard_frames(
         shard: Its number.
 
     Returns:
-        Frames by the names in `TABLES_OF_SESSIONS`, `BY_USER`, `BY_PRODUCT` and
-        `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
+        Frames by the names in `TABLES_OF_SESSIONS`, `BY_USER`, `TOUCHES_BY_USER`, `BY_PRODUCT`
+        and `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
     """
     cleaned = clean(events, multi_brand)
     cut = sessionize(cleaned, timeout_seconds)
@@ -244,11 +249,14 @@ def session_shard_frames(
     return frames, dictionaries
 
 
-@beam.typehints.with_output_types(TableBatch)
+@beam.typehints.with_output_types(
+    TableBatch, users=NamedFrame, touches=NamedFrame, products=NamedFrame, partials=NamedFrame
+)
 class ProcessSessionShards(beam.DoFn):
     """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
 
     USERS: Final = "users"
+    TOUCHES: Final = "touches"
     PRODUCTS: Final = "products"
     PARTIALS: Final = "partials"
 
@@ -290,6 +298,7 @@ class ProcessSessionShards(beam.DoFn):
         yield "fct_sessions", frames.pop("fct_sessions"), {}
         for tag, names in (
             (self.USERS, BY_USER),
+            (self.TOUCHES, TOUCHES_BY_USER),
             (self.PRODUCTS, BY_PRODUCT),
             (self.PARTIALS, PARTIALS_OF_SESSIONS),
         ):
@@ -355,9 +364,9 @@ def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@beam.typehints.with_output_types(tuple[int, list[Payload]])
+@beam.typehints.with_output_types(tuple[int, Payload], samples=Payload, partials=NamedFrame)
 class CombineUsers(beam.DoFn):
-    """Partial aggregates of a user shard → (shard, payloads "users", "touches", "purchases").
+    """Partial aggregates of a user shard → (shard, payload "users").
 
     On the tag `samples`, payloads of `rank_samples` and "totals"; on the tag `partials`,
     "period_users" and "checks".
@@ -370,16 +379,10 @@ class CombineUsers(beam.DoFn):
         self._store = store
         self._users = Metrics.counter(type(self), "users")
 
-    def process(
-        self, element: Group
-    ) -> Iterator[tuple[int, list[Payload]] | TaggedOutput[str, Any]]:
+    def process(self, element: Group) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
         """Combine one shard."""
         shard, payloads = element
-        payloads = list(payloads)
-        passed_on = [pair for pair in payloads if pair[0] in ("touches", "purchases")]
-        frames = collect_frames(
-            self._store, (pair for pair in payloads if pair[0] in ("user_days", "user_sessions"))
-        )
+        frames = collect_frames(self._store, payloads)
         empty = empty_session_frames()
         days = frames.get("user_days", empty["user_days"])
         sessions = frames.get("user_sessions", empty["user_sessions"])
@@ -394,25 +397,25 @@ class CombineUsers(beam.DoFn):
             self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
         )
         yield TaggedOutput(self.PARTIALS, ("period_users", periods.period_users(days)))
-        yield shard, [*store_frames(self._store, {"users": combined}), *passed_on]
+        for payload in store_frames(self._store, {"users": combined}):
+            yield shard, payload
 
 
 @beam.typehints.with_output_types(Payload)
 class FindRankCandidates(beam.DoFn):
-    """Users of a shard → payloads of `rank_candidates`."""
+    """Some users of a shard → payloads of `rank_candidates`."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
-    def process(self, element: Group, samples: Iterable[Payload]) -> Iterator[Payload]:
-        """Look at one shard."""
+    def process(
+        self, element: tuple[int, Payload], samples: Iterable[Payload]
+    ) -> Iterator[Payload]:
+        """Look at one payload of users."""
         brackets = rfm.rank_brackets(collect_frames(self._store, samples))
-        combined = collect_frames(self._store, _only(element[1], "users"))["users"]
-        yield from store_frames(self._store, rfm.rank_candidates(combined, brackets))
-
-
-def _only(payloads: Iterable[Payload], *names: str) -> Iterator[Payload]:
-    return (pair for pair in payloads if pair[0] in names)
+        _, (_, payload) = element
+        found = rfm.rank_candidates(self._store.get(payload), brackets)
+        yield from store_frames(self._store, found)
 
 
 TABLES_OF_USERS: Final = ("dim_users", "dim_user_rfm")
@@ -494,9 +497,9 @@ def user_shard_frames(frames: Frames, context: UserContext) -> Frames:
     }
 
 
-@beam.typehints.with_output_types(TableBatch)
+@beam.typehints.with_output_types(TableBatch, partials=NamedFrame)
 class DescribeUsers(beam.DoFn):
-    """Users of a shard → dim_users and dim_user_rfm; on the tag `partials`, what metrics need."""
+    """Users and touches of a shard → dim_users, dim_user_rfm; on the tag `partials`: metrics."""
 
     PARTIALS: Final = "partials"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ import numpy as np
 import polars as pl
 import polars_hash as plh
 from apache_beam.coders import Coder, registry
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -122,6 +124,9 @@ class FrameStore(Protocol):
     def get(self, payload: bytes) -> pl.DataFrame:
         """Read a payload back."""
 
+    def size(self, payload: bytes) -> int:
+        """Bytes that a payload's frame takes where it is stored."""
+
 
 @dataclass(frozen=True)
 class InlineStore:
@@ -132,11 +137,16 @@ class InlineStore:
         pieces = max(1, int(frame.estimated_size()) // _INLINE_BYTES)
         rows = max(1, -(-frame.height // pieces))
         for piece in frame.iter_slices(rows):
-            yield encode_frame(piece, "lz4")
+            # Half the bytes of lz4 for 0.2 µs an event: a shuffle service charges by the byte.
+            yield encode_frame(piece, "zstd")
 
     def get(self, payload: bytes) -> pl.DataFrame:
         """Decode a payload."""
         return decode_frame(payload)
+
+    def size(self, payload: bytes) -> int:
+        """Bytes of a payload."""
+        return len(payload)
 
 
 _REFERENCE = struct.Struct("<QQ")
@@ -153,7 +163,7 @@ class SpillStore:
     """
 
     directory: str
-    _file: io.FileIO | None = field(default=None, init=False, repr=False)
+    _file: io.BufferedWriter | None = field(default=None, init=False, repr=False)
     _owner: int = field(default=0, init=False, repr=False)
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
@@ -163,21 +173,25 @@ class SpillStore:
         encoded = encode_frame(frame, "uncompressed")
         start = file.tell()
         file.write(encoded)
+        file.flush()
         yield _REFERENCE.pack(start, len(encoded)) + os.fsencode(file.name)
 
     def get(self, payload: bytes) -> pl.DataFrame:
         """Read a frame back."""
         start, length = _REFERENCE.unpack_from(payload)
-        with Path(os.fsdecode(payload[_REFERENCE.size :])).open("rb", buffering=0) as file:
+        with Path(os.fsdecode(payload[_REFERENCE.size :])).open("rb") as file:
             file.seek(start)
             return decode_frame(file.read(length))
 
-    def _open(self) -> io.FileIO:
+    def size(self, payload: bytes) -> int:
+        """Bytes in the file."""
+        _, length = _REFERENCE.unpack_from(payload)
+        return int(length)
+
+    def _open(self) -> io.BufferedWriter:
         if self._file is None or self._owner != os.getpid():
             self._owner = os.getpid()
-            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open(
-                "xb", buffering=0
-            )
+            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open("xb")
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -233,6 +247,8 @@ class PartitionFrames(beam.DoFn):
         self._shards = shards
         self._keys = dict(keys)
         self._store = store
+        self._bytes_sent = Metrics.distribution(type(self), "payload_bytes")
+        self._milliseconds = Metrics.distribution(type(self), "shuffle_msec")
         smallest, largest = _BUFFER_BYTES
         self._limit = min(largest, max(smallest, shards * _PIECE_BYTES))
 
@@ -255,11 +271,14 @@ class PartitionFrames(beam.DoFn):
         yield from map(in_global_window, self._flush())
 
     def _flush(self) -> Iterator[tuple[int, Payload]]:
+        started = time.monotonic()
         for name, frames in self._buffers.items():
             frame = pl.concat(frames)
             for shard, piece in partition_frame(frame, self._keys[name](frame), self._shards):
                 for payload in self._store.put(piece):
+                    self._bytes_sent.update(self._store.size(payload))
                     yield shard, (name, payload)
+        self._milliseconds.update(int((time.monotonic() - started) * 1000))
         self.start_bundle()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -18,6 +18,7 @@ from apache_beam.pvalue import TaggedOutput
 from transforms.errors import RunError
 from transforms.quality import check_batch, measure_batch
 from transforms.schema import TABLES_BY_NAME, ColumnType, Table
+from transforms.shuffle import NamedFrame
 
 
 class StagedFile(NamedTuple):
@@ -108,6 +109,18 @@ _COMPATIBLE: Final = pl.CompatLevel.oldest()
 _WITHOUT_STATISTICS: Final = {ColumnType.STRING, ColumnType.NUMERIC}
 
 
+def read_staged(table: Table, files: Sequence[StagedFile]) -> pl.DataFrame:
+    """Read back what is staged of a table."""
+    frames = [table.empty_frame()]
+    for staged in files:
+        if staged.table == table.name:
+            with FileSystems.open(
+                staged.path, compression_type=CompressionTypes.UNCOMPRESSED
+            ) as file:
+                frames.append(table.conform(pl.read_parquet(file.read())))
+    return pl.concat(frames)
+
+
 def require_staged(files: list[StagedFile]) -> None:
     """Check what was staged against what was meant to be, by the files' own footers.
 
@@ -126,6 +139,7 @@ def require_staged(files: list[StagedFile]) -> None:
 
 
 @beam.typehints.with_input_types(TableBatch)
+@beam.typehints.with_output_types(StagedFile, audit=NamedFrame)
 class StageTables(beam.DoFn):
     """TableBatch → StagedFile, and on the tag `audit` what the audit needs of it.
 

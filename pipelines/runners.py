@@ -1,0 +1,138 @@
+"""Where the graph runs: in this process, on an engine over the wire, or on Dataflow."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    TestOptions,
+    WorkerOptions,
+)
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.runner import create_runner
+
+from pipelines.options import RunOptions, UsageError
+from transforms.bucket import in_bucket
+
+LOCAL: Final = ("DirectRunner", "FnApiRunner")
+DATAFLOW: Final = "DataflowRunner"
+ENGINES: Final = ("PrismRunner", "PortableRunner", "FlinkRunner", "SparkRunner", DATAFLOW)
+
+READERS: Final = 4
+"""Readers that share a compressed file where the number of workers is not known.
+
+Each of them decompresses all of it, at some five times the speed at which the rest parses it.
+"""
+
+_WORKER_MEMORY: Final = "min_ram=4GB"  # of a worker; a process on it needs about 1 GB
+
+
+def runner_name(beam_options: PipelineOptions) -> str:
+    """The runner's full name; Beam also takes names in any case and without `Runner`.
+
+    Raises:
+        UsageError: It is none that the pipeline runs on.
+    """
+    given = beam_options.view_as(StandardOptions).runner or LOCAL[0]
+    wanted = given.lower().removesuffix("runner") + "runner"
+    for name in (*LOCAL, *ENGINES):
+        if name.lower() == wanted:
+            return name
+    raise UsageError(f"--runner={given}: choose one of {', '.join((LOCAL[0], *ENGINES))}")
+
+
+def read_beam_options(arguments: list[str], options: RunOptions) -> PipelineOptions:
+    """Beam's options, for the runner that they name.
+
+    Args:
+        arguments: The part of the command line that is Beam's.
+        options: Our own options.
+
+    Raises:
+        UsageError: The runner cannot do the run with these options; says what to give.
+    """
+    # Everything a worker needs is importable, and pickled by reference.
+    beam_options = PipelineOptions(
+        [*arguments, "--pickle_library=cloudpickle", "--no_save_main_session"]
+    )
+    name = runner_name(beam_options)
+    if name in LOCAL:
+        return beam_options
+    beam_options.view_as(StandardOptions).runner = name
+    problems = PipelineOptionsValidator(beam_options, create_runner(name)).validate()
+    if name == DATAFLOW:
+        problems += _dataflow_problems(beam_options, options)
+    if problems:
+        raise UsageError(f"--runner={name}: " + "\n".join(problems))
+    if not beam_options.view_as(StandardOptions).resource_hints:
+        beam_options.view_as(StandardOptions).resource_hints = [_WORKER_MEMORY]
+    return beam_options
+
+
+def _dataflow_problems(beam_options: PipelineOptions, options: RunOptions) -> list[str]:
+    """What would fail only minutes later, on the workers."""
+    problems = [
+        f"Dataflow's workers cannot see {path}; give a gs:// path"
+        for path in (*options.input, options.output)
+        if not in_bucket(path)
+    ]
+    setup_file = beam_options.view_as(SetupOptions).setup_file
+    if setup_file is not None and not Path(setup_file).is_file():
+        problems.append(f"--setup_file={setup_file}: there is no such file")
+    if setup_file is None and not beam_options.view_as(WorkerOptions).sdk_container_image:
+        problems.append(
+            "the workers need this program: give --sdk_container_image=IMAGE, built from "
+            "templates/Dockerfile, or --setup_file=./setup.py"
+        )
+    return problems
+
+
+def only_stages(beam_options: PipelineOptions) -> bool:
+    """True where the job is left to another process to start, as in a flex template's launch."""
+    return bool(beam_options.view_as(GoogleCloudOptions).template_location)
+
+
+def execute(pipeline: beam.Pipeline) -> bool:
+    """Run a pipeline on a runner that is not local.
+
+    Returns:
+        True when it is done, False where the options ask only for the job to be staged.
+
+    Raises:
+        Exception: The pipeline failed; the type is the runner's.
+    """
+    logging.getLogger("PrismRunner").setLevel(logging.CRITICAL)
+    result: Any = pipeline.run()
+    cloud = pipeline.options.view_as(GoogleCloudOptions)
+    if only_stages(pipeline.options):
+        print(f"  staged    {cloud.template_location}")
+        return False
+    if pipeline.options.view_as(TestOptions).dry_run:
+        print("  staged    nothing, for --dry_run; the job can be built")
+        return False
+    if pipeline.options.view_as(StandardOptions).runner == DATAFLOW:
+        print(
+            f"  job       https://console.cloud.google.com/dataflow/jobs/{cloud.region}/"
+            f"{result.job_id()}?project={cloud.project}",
+            flush=True,
+        )
+    wait(result)
+    return True
+
+
+def wait(result: Any) -> None:
+    """Wait for a pipeline's end; where that is interrupted, stop the pipeline too."""
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        with suppress(Exception):  # it may be over
+            result.cancel()
+        raise

@@ -1,0 +1,145 @@
+"""A publication that dies between any two jobs: the live tables are old, or say what they are."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.conftest import (
+    BigQueryCloud,
+    assert_published,
+    audited,
+    new_warehouse,
+    publish,
+)
+from tests.cloud.proxy import error
+from transforms import bucket
+from transforms.errors import RunError
+from transforms.schema import TABLES
+
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
+
+REPLACED = [table.name for table in TABLES if not table.appended]
+LOADS, COPIES = len(TABLES), len(REPLACED)
+
+
+@pytest.fixture(scope="module")
+def fewer_events(tmp_path_factory, events) -> Path:
+    """Another input, of which every replaced table differs."""
+    path = tmp_path_factory.mktemp("events") / "fewer.csv"
+    lines = events.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: len(lines) // 2]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def warehouse(objects, queries, fewer_events) -> BigQueryCloud:
+    """A dataset with a first run, of `fewer_events`."""
+    warehouse = new_warehouse(objects, queries)
+    publish(warehouse, audited(warehouse, fewer_events, "old"))
+    return warehouse
+
+
+def fingerprints(warehouse: BigQueryCloud) -> dict[str, str]:
+    """What the live tables that a run replaces hold."""
+    rows = "STRING_AGG(TO_JSON_STRING(t) ORDER BY TO_JSON_STRING(t))"
+    tables = (f"SELECT '{name}' AS name, {rows} AS rows FROM `{{d}}.{name}` t" for name in REPLACED)
+    return {row["name"]: row["rows"] for row in warehouse.query(" UNION ALL ".join(tables))}
+
+
+def statuses(warehouse: BigQueryCloud) -> dict[str, str]:
+    """The status of every run."""
+    rows = warehouse.query("SELECT run_id, status FROM `{d}.pipeline_runs`")
+    return {row["run_id"]: row["status"] for row in rows}
+
+
+def current(warehouse: BigQueryCloud) -> str:
+    """The run that the bucket's readers see."""
+    state = bucket.Folder(warehouse.output).read("manifest.json")
+    assert state is not None
+    return state.document["run_id"]
+
+
+def die_after(warehouse: BigQueryCloud, jobs: int) -> None:
+    """Let so many new jobs start; then nothing gets through, as if the process were dead."""
+    started = 0
+
+    def refuse(request):
+        return error(400, "invalid", "dead") if started >= jobs else None
+
+    def note(request, response):
+        nonlocal started
+        started += bool(request.job_id) and response.status == 200
+
+    warehouse.queries.fault, warehouse.queries.observe = refuse, note
+
+
+def test_a_publication_that_dies_after_any_job_goes_on(warehouse, events, local):
+    before = fingerprints(warehouse)
+    manifest = audited(warehouse, events, "new")
+    history = []
+    # The loads do not depend on each other, so not after each; then one job at a time.
+    for jobs in (1, LOADS // 2, LOADS - LOADS // 2 - 1, *[1] * (1 + COPIES)):
+        die_after(warehouse, jobs)
+        with pytest.raises(RunError, match="goes on from here"):
+            publish(warehouse, manifest)
+        warehouse.queries.reset()
+        now = fingerprints(warehouse)
+        changed = [name for name in REPLACED if now[name] != before[name]]
+        history.append((len(changed), statuses(warehouse).get("new")))
+        assert current(warehouse) == "old"
+
+    loading = [(0, None)] * 3
+    copying = [(copies, "publishing") for copies in range(1 + COPIES)]
+    assert history == loading + copying
+
+    publish(warehouse, manifest)
+    attempts = {job.rpartition("_")[2] for job in warehouse.queries.jobs()}
+    assert attempts == {"1"}, "a job that was done was done again"
+    assert_published(warehouse, local, "new")
+
+
+def kill_at(warehouse: BigQueryCloud, step: str, number: int, command: list[str]) -> None:
+    """Run a command; kill it when so many jobs of a step have started."""
+    warehouse.queries.reset()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+
+        def kill(request, response):
+            if f"_{step}_" in request.job_id and len(warehouse.queries.jobs(step)) == number:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+
+        warehouse.queries.observe = kill
+        _, messages = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, messages.decode()
+    warehouse.queries.reset()
+
+
+def test_a_process_that_is_killed_is_taken_up_by_the_next(warehouse, events, local):
+    others = statuses(warehouse)
+    before = fingerprints(warehouse)
+    options = warehouse.arguments(events, "--run_id=killed", "--max_rejected_ratio=0.5")
+    command = [sys.executable, "-m", "pipelines.customer_analytics", *options]
+
+    kill_at(warehouse, "load", 3, command)
+    assert (fingerprints(warehouse), statuses(warehouse)) == (before, others)
+
+    kill_at(warehouse, "announce", 1, command)
+    assert fingerprints(warehouse) == before
+    assert statuses(warehouse) == others | {"killed": "publishing"}
+
+    kill_at(warehouse, "copy", 5, command)
+    assert statuses(warehouse) == others | {"killed": "publishing"}
+
+    kill_at(warehouse, "conclude", 1, command)
+    assert statuses(warehouse) == others | {"killed": "published"}
+    assert current(warehouse) != "killed"
+
+    done = warehouse.publish(events, "--run_id=killed", "--max_rejected_ratio=0.5")
+    assert done.returncode == 0, done.stderr
+    assert warehouse.queries.jobs() == []
+    assert_published(warehouse, local, "killed")

@@ -1,0 +1,130 @@
+"""The shape of the graph: its steps, what is grouped, how elements are encoded."""
+
+import datetime as dt
+
+import apache_beam as beam
+import pytest
+from apache_beam.coders.coders import FastPrimitivesCoder, PickleCoder
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.pipeline_context import PipelineContext
+
+from pipelines import generate_events
+from pipelines.customer_analytics import Plan, build_pipeline
+from transforms.publishing import Run
+from transforms.reading import match_inputs, split_files
+from transforms.shards import Rules
+
+STEPS = """
+    InputRanges SpreadRanges Parse StoreReadCounts RejectedExamples
+    StartRequireFewRejected RequireFewRejected
+    ProductVariants ShuffleVariants FindAmbiguousProducts
+    ShuffleEvents FindCandidateBrands ProcessSessions
+    ShuffleProducts CombineProducts StartDescribeCatalogue DescribeCatalogue
+    PartitionTouches ShuffleUsers CombineUsers FindRankCandidates
+    UsersAndTouches GroupUsers DescribeUsers
+    StoreSessionPartials StoreCombinedUserPartials StoreUserPartials AllPartials
+    StartComputeMetrics ComputeMetrics
+    StageRejectedRows StoreRejectedRowsAudit StageSessions StoreSessionsAudit
+    StageCatalogue StoreCatalogueAudit StageUsers StoreUsersAudit StageMetrics StoreMetricsAudit
+    AllFiles AllAudits StartAuditAndPublish AuditAndPublish FreeWarehouse
+"""
+
+GROUPS = {
+    "SpreadRanges": "the ranges, a few hundred bytes each, so that they spread",
+    "ShuffleVariants": "the distinct (product, brand, category)s of each bundle",
+    "ShuffleEvents": "shuffle 1: every event, once",
+    "ShuffleProducts": "shuffle 2: sums by product of each session shard",
+    "ShuffleUsers": "shuffle 2: sums by user of each session shard",
+    "GroupUsers": "shuffle 2: the touches of each session shard, beside their users",
+}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> beam_runner_api_pb2.Components:
+    """The parts of the pipeline's proto, for a runner with a distributed shuffle."""
+    path = tmp_path_factory.mktemp("graph") / "events.csv"
+    generate_events.main(["--rows=100", "--seed=1", f"--output={path}"])
+    run = Run(
+        run_id="run",
+        started_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        output="gs://bucket/warehouse",
+        staging="gs://bucket/warehouse/_runs/run",
+        options={"input": [str(path)]},
+        rules=Rules(),
+        max_rejected_ratio=0.01,
+    )
+    pipeline = beam.Pipeline(options=PipelineOptions(["--pickle_library=cloudpickle"]))
+    build_pipeline(pipeline, Plan(run, split_files(match_inputs([str(path)]), 1), 8, None))
+    return pipeline.to_runner_api().components
+
+
+def of_urn(graph, urn):
+    return [step for step in graph.transforms.values() if step.spec.urn == urn]
+
+
+def test_steps(graph):
+    inner = {name for step in graph.transforms.values() for name in step.subtransforms}
+    (root,) = graph.transforms.keys() - inner
+    names = [graph.transforms[name].unique_name for name in graph.transforms[root].subtransforms]
+    assert sorted(names) == sorted(STEPS.split())
+
+
+def test_what_is_grouped(graph):
+    groups = of_urn(graph, common_urns.primitives.GROUP_BY_KEY.urn)
+    assert sorted(step.unique_name.partition("/")[0] for step in groups) == sorted(GROUPS)
+
+
+def test_events_cross_one_shuffle(graph):
+    """From the events of the parser, each path meets one GroupByKey before sessions are made."""
+    readers = {name: step for name, step in graph.transforms.items() if not step.subtransforms}
+
+    def consumers(collection):
+        return [step for step in readers.values() if collection in step.inputs.values()]
+
+    def groups_until(step, last):
+        found = step.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+        if step.unique_name.startswith(last):
+            return {0}
+        return {
+            found + behind
+            for collection in step.outputs.values()
+            for consumer in consumers(collection)
+            for behind in groups_until(consumer, last)
+        }
+
+    (parser,) = [step for step in readers.values() if step.unique_name.startswith("Parse/")]
+    (events,) = [key for tag, key in parser.outputs.items() if tag == "None"]
+    paths = [
+        groups_until(consumer, "ProcessSessions/")
+        for consumer in consumers(events)
+        if consumer.unique_name.startswith("ShuffleEvents/")
+    ]
+    assert paths == [{1}]
+
+
+def element_coders(coder):
+    yield coder
+    for part in coder._get_component_coders() or ():
+        yield from element_coders(part)
+
+
+def test_elements_are_pickled_only_where_no_coder_exists(graph):
+    """The ranges of the input are small; the last step gives nothing but None."""
+    context = PipelineContext(graph)
+    pickled = {
+        collection.unique_name.partition("/")[0].lstrip("0123456789")
+        for collection in graph.pcollections.values()
+        for coder in element_coders(context.coders.get_by_id(collection.coder_id))
+        if isinstance(coder, FastPrimitivesCoder | PickleCoder)
+    }
+    assert pickled == {"InputRanges", "SpreadRanges", "FreeWarehouse.None"}
+
+
+def test_keys_that_are_grouped_have_deterministic_coders(graph):
+    context = PipelineContext(graph)
+    for step in of_urn(graph, common_urns.primitives.GROUP_BY_KEY.urn):
+        (collection,) = step.inputs.values()
+        coder = context.coders.get_by_id(graph.pcollections[collection].coder_id)
+        assert coder.key_coder().is_deterministic()

@@ -1,0 +1,116 @@
+"""The metrics of a run: every name and value on a small input, and that the docs name them all."""
+
+import re
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipelines.customer_analytics import Plan, build_pipeline
+from transforms import warehouse
+from transforms.publishing import Run
+from transforms.quality import DROP_REASONS
+from transforms.reading import match_inputs, split_files
+from transforms.schema import REJECT_REASONS
+from transforms.shards import Rules
+
+DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
+
+HEADER = (
+    "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+)
+ROWS = """\
+2019-10-01 10:00:00 UTC,view,1,1,a.b,acme,10.00,1,s1
+2019-10-01 10:01:00 UTC,cart,1,1,a.b,acme,10.00,1,s1
+2019-10-01 10:02:00 UTC,purchase,1,1,a.b,acme,10.00,1,s1
+2019-10-01 10:02:00 UTC,purchase,1,1,a.b,acme,10.00,1,s1
+2019-10-01 11:00:00 UTC,view,2,1,a.b,acme,20.00,2,s2
+2019-10-01 11:01:00 UTC,view,2,1,a.b,other,20.00,2,s2
+2019-10-01 12:00:00 UTC,view,3,2,a.c,acme,30.00,3,
+2019-10-01 13:00:00 UTC,view,4,2,a.c,acme,40.00,4,s4
+too,few,fields
+yesterday,view,4,2,a.c,acme,40.00,4,s4
+2019-10-01 13:00:00 UTC,look,4,2,a.c,acme,40.00,4,s4
+2019-10-01 13:00:00 UTC,view,x,2,a.c,acme,40.00,4,s4
+2019-10-01 13:00:00 UTC,view,4,x,a.c,acme,40.00,4,s4
+2019-10-01 13:00:00 UTC,view,4,2,a.c,acme,free,4,s4
+2019-10-01 13:00:00 UTC,view,4,2,a.c,acme,40.00,x,s4
+2019-10-01 13:00:00 UTC,view,4,2,a.c,acme,40.00,4,s4_timeout_1
+"""
+
+COUNTERS = {
+    ("ParseRanges", "rows_read"): 16,
+    ("ParseRanges", "csv_bytes_read"): len(ROWS),
+    ("ParseRanges", "rows_rejected"): 8,
+    **{("ParseRanges", f"rows_rejected_{reason}"): 1 for reason in REJECT_REASONS},
+    ("ProcessSessionShards", "events_kept"): 4,
+    ("ProcessSessionShards", "rows_dropped_duplicate"): 1,
+    ("ProcessSessionShards", "rows_dropped_multi_brand_product"): 2,
+    ("ProcessSessionShards", "rows_dropped_missing_session"): 1,
+    ("ProcessSessionShards", "sessions"): 2,
+    ("CombineUsers", "users"): 2,
+}
+
+UPDATES = {
+    # One block is parsed.
+    ("ParseRanges", "parse_msec"): 1,
+    # Payloads: variants, events, product sums; user days and sessions; touches and purchases.
+    ("PartitionFrames", "payload_bytes"): 7,
+    # Each of the five steps that cut frames does so once.
+    ("PartitionFrames", "shuffle_msec"): 5,
+}
+"""How often each distribution is updated; its values depend on the machine."""
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory):
+    """The metrics of a run over the rows."""
+    folder = tmp_path_factory.mktemp("metrics")
+    (folder / "events.csv").write_text(HEADER + ROWS)
+    ranges = split_files(match_inputs([str(folder / "events.csv")]), 1)
+    with warehouse.workspace(folder / "warehouse", "run", spill=True) as (staging, spill):
+        run = Run(
+            run_id="run",
+            started_at=beam.utils.timestamp.Timestamp(0).to_utc_datetime(has_tz=True),
+            output=str(folder / "warehouse"),
+            staging=staging,
+            options={"input": ["events.csv"]},
+            rules=Rules(),
+            max_rejected_ratio=1,
+        )
+        pipeline = beam.Pipeline(FnApiRunner(), options=PipelineOptions([]))
+        build_pipeline(pipeline, Plan(run, ranges, 1, spill))
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result.metrics().query()
+
+
+def key(result):
+    return result.key.metric.namespace.rpartition(".")[2], result.key.metric.name
+
+
+def test_counters(metrics):
+    assert {key(counter): counter.committed for counter in metrics["counters"]} == COUNTERS
+
+
+def test_distributions(metrics):
+    updates = dict.fromkeys(UPDATES, 0)
+    for distribution in metrics["distributions"]:
+        updates[key(distribution)] += distribution.committed.count
+        assert distribution.committed.min >= 0
+    assert updates == UPDATES
+
+
+def test_the_document_names_the_metrics():
+    rows = re.findall(
+        r"^\| `(\w+)` \| `([\w<>]+)` \| (counter|distribution)",
+        DOCUMENT.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    documented = {"counter": set(), "distribution": set()}
+    for step, name, kind in rows:
+        reasons = REJECT_REASONS if "rejected" in name else DROP_REASONS
+        documented[kind] |= {(step, name.replace("<reason>", reason)) for reason in reasons}
+    assert documented == {"counter": set(COUNTERS), "distribution": set(UPDATES)}

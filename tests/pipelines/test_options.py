@@ -1,0 +1,439 @@
+"""The command line: what it accepts, what it says when it does not, and how a run ends."""
+
+import gzip
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipelines import customer_analytics, generate_events
+from pipelines.options import OPTIONS, UsageError, parse_arguments
+from tests.oracle.grammar import COLUMNS
+from tests.oracle.strategies import GOOD_ROW
+from tests.pipelines.running import ROOT, arguments, published, run, start, wait_until
+from transforms import publishing, quality
+from transforms.schema import Severity
+
+HEADER = ",".join(COLUMNS)
+GOOD_LINE = ",".join(GOOD_ROW)
+PROGRESS = re.compile(r"(reading|sessions|users and metrics)  [\d,]+ (rows|users)")
+REQUIRED = ["--input", "a.csv", "--output", "warehouse"]
+
+
+@pytest.fixture
+def small_csv(tmp_path) -> Path:
+    path = tmp_path / "small.csv"
+    path.write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def large_csv(tmp_path_factory) -> Path:
+    """A file that two worker processes share."""
+    path = tmp_path_factory.mktemp("large") / "large.csv"
+    arguments = ["--rows", "400000", "--seed", "1", "--output", str(path)]
+    assert generate_events.main(arguments) == 0
+    assert path.stat().st_size > 2 * customer_analytics._SMALL_BYTES
+    return path
+
+
+def one_line(text: str) -> str:
+    """The one line that a text is."""
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    return text.removesuffix("\n").removeprefix("customer-analytics: ")
+
+
+# Options ------------------------------------------------------------------------------------------
+
+
+def test_options_have_the_values_of_the_contract_by_default():
+    options, beam_arguments = parse_arguments(REQUIRED)
+    assert beam_arguments == []
+    assert options.input == ("a.csv",)
+    assert options.output == "warehouse"
+    assert options.max_rejected_ratio == 0.01
+    assert options.as_of is None
+    assert options.rules.session_timeout_seconds == 3600
+    assert options.rules.cohort_observation_window_days == 90
+    assert options.rules.thresholds.churn_days == 60
+    assert options.rules.thresholds.at_risk_days == 45
+    assert options.rules.thresholds.declining_days == 30
+    assert options.rules.thresholds.session_outlier_ratio == 200
+
+
+def test_options_reach_the_rules_they_name():
+    options, _ = parse_arguments(
+        [
+            *REQUIRED,
+            "--as_of=2020-02-29",
+            "--session_timeout_seconds=1",
+            "--churn_threshold_days=2",
+            "--at_risk_threshold_days=3",
+            "--declining_threshold_days=4",
+            "--session_outlier_ratio=5",
+            "--cohort_observation_window_days=6",
+            "--max_rejected_ratio=0.5",
+        ]
+    )
+    rules = options.rules
+    assert rules.as_of == date(2020, 2, 29)
+    assert rules.session_timeout_seconds == 1
+    assert rules.thresholds.churn_days == 2
+    assert rules.thresholds.at_risk_days == 3
+    assert rules.thresholds.declining_days == 4
+    assert rules.thresholds.session_outlier_ratio == 5
+    assert rules.cohort_observation_window_days == 6
+    assert options.max_rejected_ratio == 0.5
+    assert json.loads(json.dumps(options.as_json()))["as_of"] == "2020-02-29"
+
+
+def test_several_globs_are_parted_by_spaces_commas_or_repetition():
+    for given in (
+        ["--input", "a*.csv", "b.csv", "c.csv"],
+        ["--input=a*.csv,b.csv,c.csv"],
+        ["--input", "a*.csv,b.csv", "--input=c.csv"],
+    ):
+        options, _ = parse_arguments([*given, "--output=w"])
+        assert options.input == ("a*.csv", "b.csv", "c.csv")
+
+
+def test_options_of_beam_pass_through():
+    for given in (
+        ["--runner=DirectRunner"],
+        ["--runner", "PrismRunner", "--temp_location", "gs://bucket/tmp"],
+        ["--direct_num_workers=3"],
+        ["--project=p", "--region=europe-west1", "--max_num_workers=4"],
+    ):
+        assert parse_arguments([*REQUIRED, *given])[1] == given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--outptu=x"], "unknown option --outptu=x; did you mean --output?"),
+        (["--session_timeout=60"], "did you mean --session_timeout_seconds?"),
+        (["--tempp_location=gs://b"], "did you mean --temp_location?"),
+        (["--quux"], "unknown option --quux; see --help"),
+        (["stray"], "unknown option stray"),
+        (["--as_of=2020-02-30"], "'2020-02-30' is not a date like 2020-04-30"),
+        (["--as_of", "yesterday"], "'yesterday' is not a date like 2020-04-30"),
+        (["--session_timeout_seconds=0"], "'0' is not a whole number of seconds, at least 1"),
+        (["--session_timeout_seconds=1.5"], "'1.5' is not a whole number of seconds"),
+        (["--churn_threshold_days=-1"], "'-1' is not a whole number of days, at least 1"),
+        (["--session_outlier_ratio=many"], "'many' is not a whole number, at least 1"),
+        (["--max_rejected_ratio=2"], "'2' is not a number from 0 to 1"),
+        (["--max_rejected_ratio=nan"], "'nan' is not a number from 0 to 1"),
+        (["--max_rejected_ratio=-0.1"], "'-0.1' is not a number from 0 to 1"),
+        (["--output="], "'' is not a local folder or gs://BUCKET/FOLDER"),
+        (["--as_of"], "expected one argument"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong_in_one_line(given, message, capsys):
+    assert customer_analytics.main([*REQUIRED, *given]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in one_line(captured.err)
+
+
+@pytest.mark.parametrize("missing", ["--input", "--output"])
+def test_a_missing_option_is_named(missing):
+    given = [text for text in ("--input=a", "--output=b") if missing not in text]
+    with pytest.raises(UsageError, match=f"required: {missing}"):
+        parse_arguments(given)
+
+
+def test_the_help_groups_the_options_with_their_units_and_defaults(capsys):
+    with pytest.raises(SystemExit) as ended:
+        customer_analytics.main(["--help"])
+    assert ended.value.code == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for option in OPTIONS:
+        assert f"--{option.name}" in text
+        assert f"{option.group}:" in text
+        assert option.help.split(";")[0] in text
+        if option.default and not option.flag:
+            assert f"Default: {option.default}." in text
+    assert "Exit codes: 0 published, 1 the run failed, 2 the command was wrong." in text
+    assert len({option.name for option in OPTIONS}) == len(OPTIONS)
+
+
+def test_the_example_of_every_option_is_one_it_takes():
+    for option in OPTIONS:
+        for part in option.example.split(",") if option.several else [option.example]:
+            assert option.parse(part) is not None
+        assert re.fullmatch(option.pattern, option.example), option.name
+
+
+# Inputs -------------------------------------------------------------------------------------------
+
+
+def test_a_glob_without_a_match_is_a_wrong_command(tmp_path, capsys):
+    assert customer_analytics.main(arguments([tmp_path / "2019-*.csv"], tmp_path / "w")) == 2
+    assert "no file matches" in one_line(capsys.readouterr().err)
+
+
+def test_a_wrong_header_is_found_before_anything_is_read(tmp_path, small_csv, capsys):
+    headless = tmp_path / "headless.csv"
+    headless.write_text(GOOD_LINE)
+    assert customer_analytics.main(arguments([small_csv, headless], tmp_path / "w")) == 2
+    assert one_line(capsys.readouterr().err).startswith(f"{headless}: the header lacks event_time")
+    assert not (tmp_path / "w" / "fct_events").exists()
+
+
+def test_an_empty_file_is_a_wrong_command(tmp_path, capsys):
+    (tmp_path / "empty.csv").touch()
+    assert customer_analytics.main(arguments([tmp_path / "empty.csv"], tmp_path / "w")) == 2
+    assert "the file is empty" in one_line(capsys.readouterr().err)
+
+
+def test_a_cut_off_file_fails_the_run_and_is_named(tmp_path, small_csv, capsys):
+    run([small_csv], tmp_path / "w")
+    before = published(tmp_path / "w")
+    cut = tmp_path / "cut.csv.gz"
+    rows = "\n".join(GOOD_LINE.replace("541312140", str(user)) for user in range(50_000))
+    cut.write_bytes(gzip.compress(f"{HEADER}\n{rows}".encode())[:-1000])
+    capsys.readouterr()
+    assert customer_analytics.main(arguments([small_csv, cut], tmp_path / "w")) != 0
+    assert one_line(capsys.readouterr().err).startswith(f"{cut}: damaged or cut off after ")
+    assert published(tmp_path / "w") == before
+
+
+def test_too_many_rejected_rows_fail_the_run(tmp_path, small_csv, capsys):
+    run([small_csv], tmp_path / "w")
+    before = published(tmp_path / "w")
+    bad = tmp_path / "bad.csv"
+    lines = [GOOD_LINE] * 95 + [GOOD_LINE.replace("view", "look")] * 2 + ["short"] * 3
+    bad.write_text("\n".join([HEADER, *lines]))
+    capsys.readouterr()
+    command = arguments([bad], tmp_path / "w", max_rejected_ratio=0.04)
+    assert customer_analytics.main(command) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "customer-analytics: 5 of 100 rows were rejected (5.00%), more than "
+        "--max_rejected_ratio=0.04 allows; nothing was published."
+    )
+    assert lines[1] == "Reasons: malformed_row 3, bad_event_type 2"
+    assert lines[2] == "For example:"
+    assert len(lines) == 6
+    offset = bad.read_bytes().index(b",look,") - len("2019-10-01 00:00:00 UTC")
+    assert lines[3].startswith(f"  {bad} at byte {offset}: bad_event_type: '2019-10-01 00:00")
+    assert published(tmp_path / "w") == before
+    command = arguments([bad], tmp_path / "w", max_rejected_ratio=0.05)
+    assert customer_analytics.main(command) == 0
+
+
+def test_a_failed_audit_publishes_nothing(tmp_path, small_csv, capsys, monkeypatch):
+    run([small_csv], tmp_path / "w")
+    before = published(tmp_path / "w")
+    capsys.readouterr()
+    broken = quality.checked
+    monkeypatch.setattr(
+        quality,
+        "check_balance",
+        lambda _: pl.DataFrame(
+            [("fct_events", "every_row_accounted_for", Severity.ERROR.value, 7)],
+            schema=broken(publishing.DATA_QUALITY, "any", 0).schema,
+            orient="row",
+        ),
+    )
+    assert customer_analytics.main(arguments([small_csv], tmp_path / "w")) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("customer-analytics: the audit failed, so nothing was published")
+    assert "  fct_events: every_row_accounted_for (7 rows)\n" in text
+    assert "Traceback" not in text
+    assert published(tmp_path / "w") == before
+    assert not (tmp_path / "w" / "_staging").exists()
+
+
+def test_direct_runner_means_the_local_runner(tmp_path, small_csv):
+    tables = run([small_csv], tmp_path / "w", runner="DirectRunner")
+    assert tables["fct_events"].num_rows == 1
+
+
+def test_an_output_that_cannot_be_made_is_a_wrong_command(tmp_path, small_csv, capsys):
+    assert customer_analytics.main(arguments([small_csv], small_csv / "w")) == 2
+    message = one_line(capsys.readouterr().err)
+    assert message.startswith(f"--output: {small_csv}/w cannot be written (Not a directory)")
+
+
+# Processes ----------------------------------------------------------------------------------------
+
+
+def spilled(output: Path):
+    return lambda: any((output / "_staging").glob("_shuffle_*/*.frames"))
+
+
+def without_progress(text: str) -> list[str]:
+    """The lines that a slow machine does not add to."""
+    return [line for line in text.splitlines() if line and not PROGRESS.match(line)]
+
+
+def members_of(group: int) -> list[str]:
+    """The commands of a process group's members that are not dead."""
+    commands = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and os.getpgid(int(folder.name)) == group:
+                commands.append((folder / "cmdline").read_text())
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return [command for command in commands if command]
+
+
+def test_an_interrupted_run_says_so_once_and_leaves_the_last_good_state(
+    tmp_path, small_csv, large_csv
+):
+    output = tmp_path / "w"
+    run([small_csv], output)
+    before = published(output)
+    process = start([large_csv], output)
+    wait_until(spilled(output), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    assert without_progress(err) == ["customer-analytics: interrupted; nothing was published"]
+    assert published(output) == before
+    assert not (output / "_staging").exists()
+
+
+def test_a_killed_run_leaves_the_last_good_state_and_the_next_clears_up(
+    tmp_path, small_csv, large_csv
+):
+    output = tmp_path / "w"
+    run([small_csv], output)
+    before = published(output)
+    process = start([large_csv], output)
+    wait_until(spilled(output), process)
+    process.kill()
+    process.communicate(timeout=120)  # its workers have let go of the pipes, too
+    assert members_of(process.pid) == []
+    assert (output / "_staging").exists()
+    assert published(output) == before
+    run([small_csv], output)
+    assert not (output / "_staging").exists()
+    assert published(output)["fct_events"] == before["fct_events"]
+
+
+def test_a_second_run_into_one_output_says_so(tmp_path, small_csv, large_csv, capsys):
+    output = tmp_path / "w"
+    process = start([large_csv], output)
+    wait_until(spilled(output), process)
+    assert customer_analytics.main(arguments([small_csv], output)) == 1
+    assert one_line(capsys.readouterr().err) == (
+        f"another run (process {process.pid}) is writing to {output}; "
+        "wait for it, or choose another --output"
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert published(output)["pipeline_runs"]["rows_read"].to_pylist() == [400_000]
+
+
+def test_a_worker_that_dies_fails_the_run_in_one_line(tmp_path, large_csv):
+    output = tmp_path / "w"
+    process = start([large_csv], output)
+    wait_until(spilled(output), process)
+    workers = [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and parent_of(folder) == process.pid
+    ]
+    os.kill(max(workers), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (said,) = without_progress(err)
+    assert said == (
+        "customer-analytics: a worker process was killed, most likely for want of memory; "
+        "nothing was published. Run again with more memory free."
+    )
+
+
+def parent_of(folder: Path) -> int:
+    try:
+        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except (ProcessLookupError, FileNotFoundError):
+        return 0
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+del sys.argv[1]
+runpy.run_module("pipelines.customer_analytics", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000, 2_000_000])
+def test_a_disk_that_is_full_is_named_in_one_line(tmp_path, large_csv, limit):
+    """Files that may not grow stand for a disk that is full: the same error, for any user."""
+    part = tmp_path / "part.csv"
+    with large_csv.open("rb") as file:
+        part.write_bytes(file.read(4 << 20) + b"\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert limit < part.stat().st_size
+    assert soft == hard == resource.RLIM_INFINITY
+    output = tmp_path / "w"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *arguments([part], output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith(f"{output} cannot be written (File too large)")
+    assert not (output / "_staging").exists()
+    assert not (output / "fct_events").exists()
+
+
+def test_a_terminal_shows_progress_on_a_line_that_goes_away(tmp_path, large_csv):
+    terminal, slave = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pipelines.customer_analytics",
+            *arguments([large_csv], tmp_path / "w"),
+        ],
+        cwd=ROOT,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    except OSError:  # on Linux the last reader hears so of the end
+        pass
+    finally:
+        os.close(terminal)
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    line = re.search(r"\r\x1b\[K(reading|sessions)  [\d,]+ rows  [\d,]+ events/s", text)
+    assert line
+    assert re.search(r"\d+%  about [\d,]+ s left", text)
+    progress, _, summary = text.rpartition("\r\x1b[K")
+    assert progress.count("\n") == 0
+    assert "400,000" in summary
+    assert "\x1b" not in summary
+
+
+def test_a_plain_run_prints_the_summary_alone(tmp_path, small_csv):
+    process = start([small_csv], tmp_path / "w")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert err == ""
+    assert "rows read" in out
+    assert "\x1b" not in out

@@ -1,0 +1,254 @@
+"""The audit: every check can fail."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import polars as pl
+import pytest
+
+from transforms import quality
+from transforms.errors import RunError
+from transforms.quality import (
+    DROP_REASONS,
+    check_balance,
+    check_batch,
+    check_measures,
+    counted,
+    measure_batch,
+    quality_table,
+    require_few_rejected,
+    require_passed,
+    total_counts,
+)
+from transforms.schema import TABLES, TABLES_BY_NAME, Column, ColumnType, Severity, Table
+
+TIME = datetime(2019, 10, 1, 12, tzinfo=UTC)
+VALUES = {
+    ColumnType.STRING: "x",
+    ColumnType.INT64: 1,
+    ColumnType.FLOAT64: 0.5,
+    ColumnType.NUMERIC: Decimal(1),
+    ColumnType.BOOL: True,
+    ColumnType.DATE: TIME.date(),
+    ColumnType.TIMESTAMP: TIME,
+}
+SOUND = {
+    "fct_events": {"is_cart_add": 0, "is_cart_remove": 0, "is_purchase": 0, "revenue": None},
+    "fct_sessions": {
+        **dict.fromkeys(("view_count", "cart_additions", "cart_removals"), 0),
+    },
+    "dim_users": {"data_quality_flag": None},
+    "dim_user_rfm": {"rfm_score": 15},
+}
+# A row for every check of rows: what to change in a sound one, so that it breaks this rule.
+BREAKING = {
+    ("fct_events", "event_date_of_event_time"): {"event_date": date(2019, 10, 2)},
+    ("fct_events", "revenue_of_purchases_only"): {"revenue": Decimal(1)},
+    ("fct_events", "one_event_flag"): {"is_cart_add": 1},
+    ("fct_events", "zero_price_purchase"): {
+        "is_view": 0,
+        "is_purchase": 1,
+        "price": Decimal(0),
+        "revenue": Decimal(0),
+    },
+    ("fct_sessions", "session_end_not_before_start"): {
+        "session_end_time": TIME - timedelta(seconds=1)
+    },
+    ("fct_sessions", "event_count_of_types"): {"view_count": 1},
+    ("fct_sessions", "revenue_of_converting_sessions_only"): {"total_revenue": None},
+    ("dim_users", "last_event_not_before_first"): {"last_event_time": TIME - timedelta(seconds=1)},
+    ("dim_users", "last_purchase_not_before_first"): {"last_purchase_date": date(2019, 9, 30)},
+    ("dim_users", "revenue_of_purchasers_only"): {"has_purchase_history": False},
+    ("dim_users", "ltv_equals_revenue"): {"customer_ltv": Decimal(2)},
+    ("dim_users", "missing_sessions"): {"data_quality_flag": "missing_sessions"},
+    ("dim_users", "anomalous_session_ratio"): {"data_quality_flag": "anomalous_session_ratio"},
+    ("dim_users", "activity_after_as_of"): {"days_since_last_activity": -1},
+    ("dim_user_rfm", "score_is_sum"): {"rfm_score": 4},
+}
+
+
+def value_of(column: Column):
+    return column.accepted[-1] if column.accepted else VALUES[column.type]
+
+
+def frame_of(table: Table, *changes: dict[str, object]) -> pl.DataFrame:
+    """Rows that keep every rule, but for the changes."""
+    sound = {column.name: value_of(column) for column in table.columns}
+    rows = [{**sound, **SOUND.get(table.name, {}), **change} for change in changes or ({},)]
+    return pl.DataFrame(rows, schema=table.polars_schema())
+
+
+def failing(table: Table, frame: pl.DataFrame) -> dict[str, int]:
+    return {check: rows for _, check, _, rows in check_batch(table, frame).iter_rows() if rows}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_sound_batch_passes_every_check(table):
+    checks = check_batch(table, frame_of(table))
+    assert checks.schema == quality.CHECKED
+    assert checks.filter(pl.col("failing_rows") > 0).is_empty(), checks
+    assert failing(table, table.empty_frame()) == {}
+    assert set(checks["table_name"]) == {table.name}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_checks_of_columns_can_fail(table):
+    for column in table.columns:
+        if column.required:
+            found = failing(table, frame_of(table, {}, {column.name: None}))
+            assert found[f"not_null_{column.name}"] == 1
+        if column.accepted:
+            other = -1 if column.type is ColumnType.INT64 else "no such value"
+            found = failing(table, frame_of(table, {column.name: other}, {}, {column.name: other}))
+            assert found[f"accepted_{column.name}"] == 2
+        if column.minimum is not None:
+            below = {column.name: column.minimum - 1}
+            assert failing(table, frame_of(table, below))[f"minimum_{column.name}"] == 1
+            least = {column.name: column.minimum}
+            assert f"minimum_{column.name}" not in failing(table, frame_of(table, least))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_keys_must_be_unique(table):
+    assert failing(table, frame_of(table, {}, {}, {}))["unique_key"] == 2
+    if table.name == "metrics_categories":
+        nulls = frame_of(table, {"category_lvl_2": None}, {"category_lvl_2": None})
+        assert failing(table, nulls)["unique_key"] == 1
+
+
+def test_every_check_of_rows_is_tried_here():
+    assert {(table.name, check.name) for table in TABLES for check in table.row_checks} == set(
+        BREAKING
+    )
+
+
+@pytest.mark.parametrize(("table", "check"), BREAKING, ids="/".join)
+def test_checks_of_rows_can_fail(table, check):
+    table = TABLES_BY_NAME[table]
+    assert failing(table, frame_of(table, BREAKING[table.name, check]))[check] == 1
+
+
+def test_text_that_is_dictionary_encoded_is_checked_as_text():
+    table = TABLES_BY_NAME["fct_events"]
+    frame = frame_of(table, {}, {"event_type": "look"})
+    encoded = frame.with_columns(pl.col("event_type").cast(pl.Categorical))
+    assert failing(table, encoded) == {"accepted_event_type": 1, "unique_key": 1}
+
+
+# Sums across tables -------------------------------------------------------------------------------
+
+
+def measured(**changes: int) -> pl.DataFrame:
+    """The measures of all tables, 5 each but for changes named table__measure."""
+    rows = [
+        (table, measure, Decimal(changes.get(f"{table}__{measure}", 5)))
+        for table, measures in quality.MEASURES.items()
+        for measure in measures
+    ]
+    return pl.DataFrame(rows, schema=quality.MEASURED, orient="row")
+
+
+def test_equal_measures_pass_and_add_up_over_batches():
+    twice = pl.concat([measured(), measured(fct_events__revenue=7, fct_sessions__revenue=8)])
+    failed = check_measures(twice).filter(pl.col("failing_rows") > 0)
+    assert "revenue_as_in_fct_events" in failed["check_name"].to_list()
+    assert check_measures(measured())["failing_rows"].sum() == 0
+    assert check_measures(pl.DataFrame(schema=quality.MEASURED))["failing_rows"].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "measure"),
+    [(table, measure) for table in quality.MEASURES for measure in quality.MEASURES[table]],
+)
+def test_a_measure_that_differs_in_one_table_fails(table, measure):
+    failed = check_measures(measured(**{f"{table}__{measure}": 6})).filter(
+        pl.col("failing_rows") > 0
+    )
+    assert failed.height >= 1
+    assert all(name.startswith(f"{measure}_as_in_") for name in failed["check_name"])
+
+
+def test_revenue_of_events_sessions_and_users_is_compared_to_the_last_digit():
+    money = Decimal("12345678901234567890.123456789")
+    frames = {
+        "fct_events": {"is_view": 0, "is_purchase": 1, "price": money, "revenue": money},
+        "fct_sessions": {"total_revenue": money},
+        "dim_users": {"total_revenue": money - Decimal("0.000000001")},
+    }
+    parts = [
+        measure_batch(TABLES_BY_NAME[name], frame_of(TABLES_BY_NAME[name], row))
+        for name, row in frames.items()
+    ]
+    rows = check_measures(pl.concat(parts)).filter(check_name="revenue_as_in_fct_events")
+    by_table = dict(rows.select("table_name", "failing_rows").iter_rows())
+    assert by_table["fct_sessions"] == 0
+    assert by_table["dim_users"] == 1
+
+
+# The balance and the verdict ----------------------------------------------------------------------
+
+COUNTS = {
+    "rows_read": 100,
+    "events_kept": 80,
+    "duplicate": 8,
+    "multi_brand_product": 5,
+    "missing_session": 4,
+    "rejected": 3,
+    "bad_price": 3,
+}
+
+
+def test_counts_add_up_and_missing_ones_are_nought():
+    total = total_counts(pl.concat([counted(COUNTS), counted({"rows_read": 1})]))
+    assert total["rows_read"] == 101
+    assert total["bad_user_id"] == 0
+    assert total_counts(counted({}))["events_kept"] == 0
+
+
+@pytest.mark.parametrize("count", ["rows_read", "events_kept", *DROP_REASONS, "rejected"])
+def test_the_balance_fails_where_any_count_is_off(count):
+    assert check_balance(COUNTS)["failing_rows"].to_list() == [0]
+    assert check_balance({**COUNTS, count: COUNTS[count] + 2})["failing_rows"].to_list() == [2]
+
+
+def test_an_error_stops_the_run_and_a_warning_does_not():
+    table = TABLES_BY_NAME["fct_events"]
+    warned = check_batch(table, frame_of(table, BREAKING["fct_events", "zero_price_purchase"]))
+    verdict = quality_table("run", [warned, warned])
+    require_passed(verdict)
+    row = verdict.filter(check_name="zero_price_purchase").row(0, named=True)
+    assert row == {
+        "run_id": "run",
+        "table_name": "fct_events",
+        "check_name": "zero_price_purchase",
+        "severity": Severity.WARN.value,
+        "failing_rows": 2,
+        "passed": False,
+    }
+    broken = check_batch(table, frame_of(table, {"event_id": None}, {"price": Decimal(-1)}))
+    with pytest.raises(RunError) as raised:
+        require_passed(quality_table("run", [warned, broken]))
+    assert "  fct_events: minimum_price (1 rows)\n" in str(raised.value)
+    assert "  fct_events: not_null_event_id (1 rows)\n" in str(raised.value)
+    assert "zero_price" not in str(raised.value)
+
+
+def test_rejected_rows_up_to_the_ratio_pass():
+    examples = pl.DataFrame(
+        [("b.csv", 9, "bad_price", "x" * 900), ("a.csv", 70, "bad_price", "'\n\x1b")],
+        schema={"source_file": pl.String, "byte_offset": pl.Int64}
+        | {"reason": pl.String, "raw": pl.String},
+        orient="row",
+    )
+    counts = total_counts(counted(COUNTS))
+    require_few_rejected(counts, examples, 0.03)
+    require_few_rejected(total_counts(counted({})), examples.clear(), 0)
+    with pytest.raises(RunError) as raised:
+        require_few_rejected(counts, examples, 0.0299)
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith(
+        "3 of 100 rows were rejected (3.00%), more than --max_rejected_ratio"
+    )
+    assert lines[1] == "Reasons: bad_price 3"
+    assert lines[3] == r"""  a.csv at byte 70: bad_price: "'\n\x1b" """.rstrip()
+    assert len(lines[4]) < 300

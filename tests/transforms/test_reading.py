@@ -1,0 +1,284 @@
+"""Files to blocks of whole rows: any cut gives each row once, at its offset."""
+
+import bz2
+import gzip
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.oracle import grammar
+from tests.oracle.strategies import (
+    GOOD_ROW,
+    arbitrary_csv_bytes,
+    compressed,
+    damaged_csv_bytes,
+)
+from transforms import reading
+from transforms.errors import InputError
+from transforms.parsing import BOM, COLUMNS, parse_block
+from transforms.reading import (
+    InputFile,
+    InputRange,
+    match_inputs,
+    read_blocks,
+    read_header,
+    split_files,
+)
+
+HEADER = ",".join(COLUMNS).encode()
+GOOD = ",".join(GOOD_ROW).encode()
+SUFFIXES = ("", ".gz", ".zst", ".bz2")
+
+
+def written(folder: Path, content: bytes, suffix: str = "") -> Path:
+    path = folder / f"events.csv{suffix}"
+    path.write_bytes(compressed(content, suffix))
+    return path
+
+
+def rows_of(path: Path, readers: int = 1) -> list[tuple[int, bytes]]:
+    """Every row that the ranges of a file give: its offset and its bytes."""
+    (file,) = match_inputs([str(path)])
+    rows = []
+    for part in split_files([file], readers):
+        for offset, block in read_blocks(part):
+            assert block
+            rows += [(offset + start, line) for start, line in lines_of(block)]
+    return sorted(rows)
+
+
+def lines_of(block: bytes):
+    """The lines of a block that are not blank, cut as the grammar cuts them."""
+    # The newline keeps a BOM at the beginning of a block what it is: text.
+    return [(start - 1, line) for start, line in grammar.physical_lines(b"\n" + block)]
+
+
+@settings(max_examples=150)
+@given(
+    content=st.one_of(damaged_csv_bytes(), arbitrary_csv_bytes()),
+    blank=st.sampled_from([b"", b"\n", b"\r\n" * 40]),
+    suffix=st.sampled_from(SUFFIXES),
+    range_bytes=st.integers(1, 400),
+    block_bytes=st.integers(1, 200),
+    readers=st.integers(1, 4),
+)
+@example(BOM + HEADER, b"", "", 1, 1, 1)
+@example(HEADER + b"\n" + GOOD, b"", "", len(HEADER), 7, 1)
+@example(HEADER + b"\n" + GOOD, b"", "", len(HEADER) + 1, 7, 1)
+def test_any_cut_gives_each_row_once(  # noqa: PLR0917 - what is drawn
+    content, blank, suffix, range_bytes, block_bytes, readers
+):
+    content = blank + content
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "RANGE_BYTES", range_bytes)
+        patch.setattr(reading, "BLOCK_BYTES", block_bytes)
+        path = written(Path(folder), content, suffix)
+        try:
+            grammar.read_csv(content)
+        except grammar.HeaderError:
+            with pytest.raises(InputError):
+                rows_of(path, readers)
+        else:
+            assert rows_of(path, readers) == list(grammar.physical_lines(content))[1:]
+
+
+def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
+    content = b"\n".join([HEADER, *(b"row %d" % number for number in range(1000))])
+    for suffix in SUFFIXES[1:]:
+        path = written(tmp_path, content, suffix)
+        file = InputFile(str(path), 1000, *read_header(str(path)))
+        parts = split_files([file], 3)
+        assert [(part.start, part.stride) for part in parts] == [(0, 3), (1, 3), (2, 3)]
+        shares = [
+            {line for _, block in read_blocks(part) for _, line in lines_of(block)}
+            for part in parts
+        ]
+        assert all(shares)
+        assert sum(map(len, shares)) == 1000
+        assert len(set.union(*shares)) == 1000
+
+
+def test_a_small_compressed_file_has_one_reader(tmp_path):
+    (file,) = match_inputs([str(written(tmp_path, HEADER + b"\n" + GOOD, ".gz"))])
+    assert [part.stride for part in split_files([file], 8)] == [1]
+
+
+def test_ranges_cover_a_plain_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "RANGE_BYTES", 100)
+    (file,) = match_inputs([str(written(tmp_path, HEADER + b"\n" + GOOD * 3))])
+    parts = split_files([file], 1)
+    ends = [part.end for part in parts]
+    assert [part.start for part in parts] == [0, *ends[:-1]]
+    assert ends[-1] == file.size
+    assert max(part.end - part.start for part in parts) == 100
+
+
+def test_blocks_are_about_as_large_as_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 4096)
+    content = HEADER + b"\n" + (GOOD + b"\n") * 2000
+    for suffix in SUFFIXES:
+        (file,) = match_inputs([str(written(tmp_path, content, suffix))])
+        sizes = [len(block) for part in split_files([file], 1) for _, block in read_blocks(part)]
+        if suffix != ".zst":  # whose pieces are what one piece of the file holds
+            assert max(sizes) <= 4096 + len(GOOD) + 1
+        assert sum(sizes) == len(content) - len(HEADER) - 1
+
+
+def test_a_row_longer_than_many_ranges_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "RANGE_BYTES", 1 << 20)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1 << 18)
+    long = b"x" * (50 << 20)
+    path = written(tmp_path, b"\n".join([HEADER, GOOD, long, GOOD]))
+    rows = rows_of(path)
+    assert [len(line) for _, line in rows] == [len(GOOD), len(long), len(GOOD)]
+    assert [offset for offset, _ in rows] == [
+        len(HEADER) + 1,
+        len(HEADER) + len(GOOD) + 2,
+        len(HEADER) + len(GOOD) + len(long) + 3,
+    ]
+
+
+# Compression --------------------------------------------------------------------------------------
+
+
+def test_files_of_several_members_are_read_to_their_end(tmp_path):
+    content = b"\n".join([HEADER, *[GOOD] * 300])
+    halves = (content[:7000], content[7000:])
+    members = {
+        ".gz": b"".join(map(gzip.compress, (*halves, b""))),
+        ".bz2": b"".join(map(bz2.compress, halves)),
+        ".zst": b"".join(zstandard.ZstdCompressor().compress(half) for half in halves),
+    }
+    for suffix, data in members.items():
+        path = tmp_path / f"events.csv{suffix}"
+        path.write_bytes(data)
+        assert rows_of(path) == list(grammar.physical_lines(content))[1:]
+
+
+def test_zstd_with_a_window_and_no_size_is_read(tmp_path):
+    path = tmp_path / "events.csv.zst"
+    content = b"\n".join([HEADER, *(b"%d" % number for number in range(200_000))])
+    compressor = zstandard.ZstdCompressor().compressobj()
+    path.write_bytes(compressor.compress(content) + compressor.flush())
+    assert len(rows_of(path)) == 200_000
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+@pytest.mark.parametrize("kept", [0.5, 0.99, -1])
+def test_a_file_that_is_cut_off_is_named(tmp_path, suffix, kept):
+    content = HEADER + b"\n" + os.urandom(400_000).replace(b"\n", b"x") + b"\n"
+    data = {".gz": gzip, ".bz2": bz2, ".zst": zstandard}[suffix].compress(content)
+    path = tmp_path / f"events.csv{suffix}"
+    path.write_bytes(data[: int(len(data) * kept) if kept > 0 else -1])
+    with pytest.raises(InputError, match=r"damaged or cut off after [0-9,]+ bytes of CSV") as error:
+        rows_of(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert f"-t '{path}'" in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, suffix):
+    path = tmp_path / f"events.csv{suffix}"
+    path.write_bytes(HEADER + b"\n" + GOOD)
+    with pytest.raises(InputError, match="damaged or cut off") as error:
+        rows_of(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".zst", zstandard.ZstdCompressor(write_checksum=True).compress),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, suffix, compress):
+    lines = [HEADER, *(os.urandom(1000).replace(b"\n", b"x") for _ in range(2000)), b""]
+    data = bytearray(compress(b"\n".join(lines)))
+    data[-100] ^= 0xFF
+    path = tmp_path / f"events.csv{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged or cut off") as error:
+        rows_of(path)
+    assert str(path) in str(error.value)
+
+
+# Globs and headers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\r\n", BOM, BOM + b"\n"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_empty_file_says_so(tmp_path, content, suffix):
+    path = written(tmp_path, content, suffix)
+    with pytest.raises(InputError, match="the file is empty; its first line must name the columns"):
+        match_inputs([str(path)])
+
+
+def test_a_file_with_a_header_alone_has_no_rows(tmp_path):
+    for content in (HEADER, HEADER + b"\n", BOM + b"\n" + HEADER + b"\r\n\r\n"):
+        assert rows_of(written(tmp_path, content)) == []
+
+
+def test_globs_give_each_file_once_in_the_order_of_paths(tmp_path):
+    for name in ("b.csv", "a.csv", "c.csv.gz"):
+        (tmp_path / name).write_bytes(compressed(HEADER, Path(name).suffix))
+    (tmp_path / "notes.txt").write_text("no CSV")
+    files = match_inputs([f"{tmp_path}/*.csv*", f"{tmp_path}/a.csv"])
+    assert [Path(file.path).name for file in files] == ["a.csv", "b.csv", "c.csv.gz"]
+    assert [file.suffix for file in files] == ["", "", ".gz"]
+    assert [file.size for file in files] == [
+        path.stat().st_size for path in sorted(tmp_path.glob("*.csv*"))
+    ]
+
+
+def test_a_glob_that_matches_nothing_says_so(tmp_path):
+    (tmp_path / "a.csv").write_bytes(HEADER)
+    with pytest.raises(InputError) as error:
+        match_inputs([f"{tmp_path}/a.csv", f"{tmp_path}/2019-*.csv"])
+    assert str(error.value) == (
+        f"--input: no file matches {tmp_path}/2019-*.csv; try: ls '{tmp_path}/2019-*.csv'"
+    )
+
+
+def test_the_header_and_where_rows_start_are_read_from_any_file(tmp_path):
+    content = BOM + b"\r\n\n" + HEADER + b"\r\n" + GOOD
+    for suffix in SUFFIXES:
+        header, rows_start = read_header(str(written(tmp_path, content, suffix)))
+        assert header.columns == COLUMNS
+        assert rows_start == content.index(GOOD)
+
+
+def test_ranges_are_parsed_to_the_offsets_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "RANGE_BYTES", 300)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 90)
+    content = b"\n".join([HEADER, GOOD, b"bad", GOOD, "é".encode(), b"", GOOD, b"worse"])
+    for suffix in SUFFIXES:
+        (file,) = match_inputs([str(written(tmp_path, content, suffix))])
+        rejected = [
+            row
+            for part in split_files([file], 2)
+            for offset, block in read_blocks(part)
+            for row in parse_block(block, file.header, file.path, offset)
+            .rejected.select("byte_offset", "raw")
+            .rows()
+        ]
+        assert sorted(rejected) == [
+            (content.index(raw.encode()), raw) for raw in ("bad", "é", "worse")
+        ]
+
+
+def test_a_file_that_vanishes_is_named(tmp_path):
+    path = written(tmp_path, HEADER)
+    (file,) = match_inputs([str(path)])
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be opened") as error:
+        list(read_blocks(InputRange(file, 0, file.size)))
+    assert str(path) in str(error.value)

@@ -1,0 +1,163 @@
+"""The tables as the contract lists them: names, types, nullability, keys, layout."""
+
+import re
+
+import polars as pl
+import pytest
+
+from transforms.schema import TABLES, TABLES_BY_NAME, ColumnType
+
+# name type, ! where NULL is not allowed; in the order of the columns.
+COLUMNS = {
+    "fct_events": """
+        event_id STRING!, event_time TIMESTAMP!, event_date DATE!, event_type STRING!,
+        user_id STRING!, user_session STRING!, session_id STRING!, product_id STRING!,
+        brand STRING, category_code STRING, category_id STRING, price NUMERIC!, quantity INT64!,
+        is_view INT64!, is_cart_add INT64!, is_cart_remove INT64!, is_purchase INT64!,
+        revenue NUMERIC""",
+    "fct_sessions": """
+        session_id STRING!, user_id STRING!, session_start_time TIMESTAMP!,
+        session_end_time TIMESTAMP!, session_start_date DATE!, session_length INT64!,
+        event_count INT64!, unique_product_count INT64!, view_count INT64!, cart_additions INT64!,
+        cart_removals INT64!, purchase_count INT64!, total_revenue NUMERIC, reached_view INT64!,
+        reached_cart INT64!, reached_purchase INT64!, funnel_stage STRING!,
+        is_converting_session INT64!, session_quality_tier STRING!,
+        session_length_bucket STRING!""",
+    "dim_users": """
+        user_id STRING!, first_event_time TIMESTAMP!, last_event_time TIMESTAMP!,
+        first_event_date DATE!, last_event_date DATE!, session_count INT64!, event_count INT64!,
+        purchase_count INT64!, total_revenue NUMERIC, customer_ltv NUMERIC,
+        avg_order_value NUMERIC, first_purchase_date DATE, last_purchase_date DATE,
+        customer_lifespan_days INT64, days_since_last_activity INT64!,
+        days_since_last_purchase INT64, activity_status STRING!, is_churned INT64!,
+        has_purchase_history BOOL!, data_quality_flag STRING, customer_lifecycle_stage STRING!""",
+    "dim_user_rfm": """
+        user_id STRING!, recency_score INT64!, frequency_score INT64!, monetary_score INT64!,
+        rfm_score INT64!, rfm_segment STRING!""",
+    "dim_products": """
+        product_id STRING!, brand STRING, category_id STRING, category_code STRING,
+        category_lvl_1 STRING, category_lvl_2 STRING, category_lvl_3 STRING,
+        category_lvl_4 STRING""",
+    "dim_categories": """
+        raw_category_id STRING!, category_code STRING, category_lvl_1 STRING,
+        category_lvl_2 STRING, category_lvl_3 STRING, category_lvl_4 STRING""",
+    "metrics_churn": """
+        metric_level STRING!, time_period STRING!, total_customers INT64!,
+        churned_customers INT64!, churn_rate FLOAT64, cohort_start DATE, cohort_end DATE""",
+    "metrics_funnel": """
+        dimension STRING!, value STRING!, sessions INT64!, sessions_reached_view INT64!,
+        sessions_reached_cart INT64!, sessions_reached_purchase INT64!, bounced_sessions INT64!,
+        events INT64!, purchases INT64!, revenue NUMERIC!, view_to_cart_rate FLOAT64,
+        cart_to_purchase_rate FLOAT64, conversion_rate FLOAT64, bounce_rate FLOAT64,
+        revenue_per_session FLOAT64, revenue_per_purchasing_session FLOAT64""",
+    "metrics_rfm_segments": """
+        rfm_segment STRING!, customers INT64!, churned_customers INT64!, purchases INT64!,
+        sessions INT64!, revenue NUMERIC!, churn_rate FLOAT64, avg_order_value FLOAT64,
+        avg_purchase_count FLOAT64, avg_session_count FLOAT64, avg_ltv FLOAT64,
+        customer_share FLOAT64, revenue_share FLOAT64""",
+    "metrics_categories": """
+        level INT64!, category_lvl_1 STRING!, category_lvl_2 STRING, events INT64!, views INT64!,
+        cart_adds INT64!, purchases INT64!, user_sessions INT64!, users INT64!, revenue NUMERIC!,
+        purchase_rate FLOAT64, cart_add_rate FLOAT64, avg_views_per_session FLOAT64""",
+    "metrics_category_rfm": """
+        category_lvl_1 STRING!, rfm_segment STRING!, purchases INT64!, revenue NUMERIC!""",
+    "metrics_periods": """
+        period STRING!, period_start DATE!, users INT64!, purchasing_users INT64!, events INT64!,
+        views INT64!, cart_adds INT64!, purchases INT64!, sessions INT64!,
+        converting_sessions INT64!, revenue NUMERIC!, conversion_rate FLOAT64,
+        avg_order_value NUMERIC""",
+    "metrics_user_segments": """
+        dimension STRING!, value STRING!, customers INT64!, purchasers INT64!,
+        churned_customers INT64!, purchases INT64!, sessions INT64!, revenue NUMERIC!,
+        purchaser_rate FLOAT64, churn_rate FLOAT64, avg_ltv FLOAT64, customer_share FLOAT64,
+        revenue_share FLOAT64""",
+    "metrics_rfm_grid": """
+        recency_score INT64!, frequency_score INT64!, customers INT64!, purchases INT64!,
+        revenue NUMERIC!, avg_order_value NUMERIC!""",
+    "rejected_rows": """
+        run_id STRING!, source_file STRING!, byte_offset INT64!, reason STRING!, raw STRING!""",
+    "data_quality": """
+        run_id STRING!, table_name STRING!, check_name STRING!, severity STRING!,
+        failing_rows INT64!, passed BOOL!""",
+    "pipeline_runs": """
+        run_id STRING!, started_at TIMESTAMP!, finished_at TIMESTAMP, published_at TIMESTAMP,
+        status STRING!, as_of DATE, inputs STRING!, rows_read INT64!, events_kept INT64!,
+        duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
+        rejected_rows INT64!, rejected_by_reason STRING!, table_rows STRING!, options STRING!,
+        code_version STRING!""",
+}
+KEYS = {
+    "fct_events": ("event_id",),
+    "fct_sessions": ("session_id",),
+    "dim_users": ("user_id",),
+    "dim_user_rfm": ("user_id",),
+    "dim_products": ("product_id",),
+    "dim_categories": ("raw_category_id",),
+    "metrics_churn": ("metric_level", "time_period"),
+    "metrics_funnel": ("dimension", "value"),
+    "metrics_rfm_segments": ("rfm_segment",),
+    "metrics_categories": ("level", "category_lvl_1", "category_lvl_2"),
+    "metrics_category_rfm": ("category_lvl_1", "rfm_segment"),
+    "metrics_periods": ("period", "period_start"),
+    "metrics_user_segments": ("dimension", "value"),
+    "metrics_rfm_grid": ("recency_score", "frequency_score"),
+    "rejected_rows": ("run_id", "source_file", "byte_offset"),
+    "data_quality": ("run_id", "table_name", "check_name"),
+    "pipeline_runs": ("run_id",),
+}
+PARTITIONS = {"fct_events": "event_date", "fct_sessions": "session_start_date"}
+CLUSTERS = {
+    "fct_events": ("user_id",),
+    "fct_sessions": ("user_id",),
+    "dim_users": ("user_id",),
+    "dim_user_rfm": ("rfm_segment",),
+}
+APPENDED = {"rejected_rows", "data_quality", "pipeline_runs"}
+
+
+def test_the_tables_are_those_of_the_contract():
+    assert [table.name for table in TABLES if table.name not in COLUMNS] == []
+    assert set(TABLES_BY_NAME) == set(COLUMNS)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_have_the_names_types_and_nullability_of_the_contract(name):
+    found = [
+        f"{column.name} {column.type.value}{'!' if column.required else ''}"
+        for column in TABLES_BY_NAME[name].columns
+    ]
+    assert found == re.split(r",\s+", COLUMNS[name].strip())
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_keys_and_layout_are_those_of_the_contract(name):
+    table = TABLES_BY_NAME[name]
+    assert table.key == KEYS[name]
+    assert table.partition_by == PARTITIONS.get(name)
+    assert table.cluster_by == CLUSTERS.get(name, ())
+    assert table.appended == (name in APPENDED)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_table_and_column_is_described(table):
+    assert table.grain.startswith("one row ")
+    for column in table.columns:
+        assert column.description.endswith("."), column.name
+    assert {*table.key, *table.cluster_by} <= set(table.column_names)
+    assert len(set(table.column_names)) == len(table.columns)
+    checks = [check.name for check in table.row_checks]
+    assert len(set(checks)) == len(checks)
+
+
+def test_conform_orders_and_types_the_columns():
+    table = TABLES_BY_NAME["metrics_category_rfm"]
+    frame = pl.DataFrame(
+        {"revenue": ["1.5"], "purchases": [2], "rfm_segment": ["Lost"], "category_lvl_1": ["a"]},
+        schema_overrides={"purchases": pl.UInt8(), "rfm_segment": pl.Categorical()},
+    )
+    conformed = table.conform(frame.with_columns(extra=1))
+    assert conformed.columns == list(table.column_names)
+    assert conformed.schema["purchases"] == pl.Int64
+    assert conformed.schema["revenue"] == ColumnType.NUMERIC.polars
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        table.conform(frame.drop("revenue"))

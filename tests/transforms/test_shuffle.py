@@ -1,0 +1,191 @@
+"""How frames cross a shuffle: the hashes, the stores, the partition, the buffers."""
+
+import pickle
+import uuid
+from itertools import chain
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import pytest
+from apache_beam.coders import registry
+from apache_beam.testing import test_pipeline
+from apache_beam.testing.util import assert_that
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from tests.transforms.frames import at, events
+from transforms import shuffle
+from transforms.cleaning import product_shard, session_shard
+from transforms.shuffle import (
+    FrameCoder,
+    GroupFrames,
+    InlineStore,
+    SpillStore,
+    StoreFrames,
+    collect_frames,
+    frame_store,
+    hash_integers,
+    hash_text,
+    partition_frame,
+)
+
+SOME = events(
+    {"brand": "é", "category_code": "a.b", "category_id": 3},
+    {"event_type": "purchase", "user_session": None, "event_time": at(5)},
+    {"product_id": 2**63 - 1, "user_id": 0},
+)
+
+
+@pytest.fixture(params=["inline", "spill"])
+def store(request, tmp_path):
+    return frame_store(str(tmp_path) if request.param == "spill" else None)
+
+
+# Another version, machine or library must not give other shards: a retried worker would disagree.
+HASHES_OF_TEXTS = [
+    0x2D06800538D394C2,  # of nothing: XXH3's own test vector
+    16629034431890738719,
+    5705054676047564598,
+    16156529016394723769,
+    3177284604324879296,
+    None,
+]
+HASHES_OF_INTEGERS = [
+    0,
+    11400714820970677676,
+    6018027439040311425,
+    792130953312262555,
+    16269401290717332909,
+    0,
+]
+
+
+def test_the_hash_of_text_is_pinned():
+    texts = ["", "a", "26dd6e6e-4dac-4778-8d2c-92e149dab885", "Séance", "日本", None]
+    assert hash_text(pl.Series(texts)).to_list() == HASHES_OF_TEXTS
+
+
+def test_the_hash_of_integers_is_pinned():
+    assert hash_integers(pl.Series([0, 1, 7, 541312140, 2**63 - 1, None])).to_list() == (
+        HASHES_OF_INTEGERS
+    )
+
+
+def test_the_hash_of_text_spreads_sessions_over_any_number_of_shards():
+    sessions = pl.Series([str(uuid.UUID(int=number)) for number in range(20_000)])
+    for shards in (2, 3, 16, 100):
+        counts = (hash_text(sessions) % shards).value_counts()["count"]
+        assert len(counts) == shards
+        assert counts.max() < 1.35 * 20_000 / shards
+
+
+def test_the_hash_of_integers_spreads_neighbours_over_any_number_of_shards():
+    for step in (1, 2, 1000, 1 << 20):
+        numbers = pl.Series(np.arange(20_000) * step)
+        for shards in (2, 3, 16, 100):
+            counts = (hash_integers(numbers) % shards).value_counts()["count"]
+            assert len(counts) == shards
+            assert counts.max() < 1.35 * 20_000 / shards
+
+
+def test_duplicates_without_a_session_meet_in_one_shard():
+    batch = events(
+        {"user_session": None, "user_id": 5, "brand": "a"},
+        {"user_session": None, "user_id": 5, "brand": "b"},
+        {"user_session": "x", "user_id": 5},
+        {"user_session": "x", "user_id": 6},
+    )
+    keys = session_shard(batch)
+    assert keys[0] == keys[1]
+    assert keys[2] == keys[3]
+    assert keys[2] == session_shard(batch.slice(2, 1))[0]
+
+
+def test_frames_come_back_as_they_were(store):
+    frames = {"some": SOME, "none": SOME.clear(), "again": SOME.reverse()}
+    payloads = [(name, payload) for name, frame in frames.items() for payload in store.put(frame)]
+    collected = collect_frames(store, payloads)
+    for name, frame in frames.items():
+        if frame.height or name in collected:
+            assert_frame_equal(collected[name], frame, categorical_as_str=True)
+
+
+def test_inline_payloads_are_pieces(monkeypatch):
+    monkeypatch.setattr(shuffle, "_INLINE_BYTES", 1000)
+    frame = pl.DataFrame({"number": range(10_000)})
+    payloads = list(InlineStore().put(frame))
+    assert len(payloads) > 50
+    assert_frame_equal(collect_frames(InlineStore(), [("n", p) for p in payloads])["n"], frame)
+
+
+def test_a_spill_store_in_another_process_writes_a_file_of_its_own(tmp_path):
+    store = SpillStore(str(tmp_path))
+    first = next(store.put(SOME))
+    other = pickle.loads(pickle.dumps(store))  # noqa: S301 - as a runner does
+    second = next(other.put(SOME.reverse()))
+    third = next(store.put(SOME.head(1)))
+    assert len(list(tmp_path.iterdir())) == 2
+    assert_frame_equal(other.get(first), SOME, categorical_as_str=True)
+    assert_frame_equal(store.get(second), SOME.reverse(), categorical_as_str=True)
+    assert_frame_equal(other.get(third), SOME.head(1), categorical_as_str=True)
+
+
+def test_the_registered_coder_keeps_a_frame():
+    coder = registry.get_coder(pl.DataFrame)
+    assert isinstance(coder, FrameCoder)
+    assert not coder.is_deterministic()
+    assert_frame_equal(coder.decode(coder.encode(SOME)), SOME, categorical_as_str=True)
+
+
+@given(st.lists(st.integers(0, 2**63 - 1), max_size=60), st.integers(1, 9))
+def test_a_partition_holds_every_row_in_its_shard(numbers, shards):
+    frame = pl.DataFrame({"product_id": numbers}, schema={"product_id": pl.Int64})
+    rows = []
+    for shard, piece in partition_frame(frame, product_shard(frame), shards):
+        assert piece.columns == frame.columns
+        assert (product_shard(piece) % shards == shard).all()
+        rows += piece["product_id"].to_list()
+    assert sorted(rows) == sorted(numbers)
+
+
+@settings(max_examples=4)
+@given(
+    batches=st.lists(st.lists(st.integers(0, 50), max_size=20), min_size=1, max_size=6),
+    shards=st.sampled_from([1, 2, 7]),
+    buffer=st.sampled_from([1, 100, 1 << 24]),
+)
+def test_groups_hold_every_row_once_and_equal_keys_together(
+    tmp_path_factory, batches, shards, buffer
+):
+    store = SpillStore(str(tmp_path_factory.mktemp("spill")))
+    frames = [
+        ("numbers", pl.DataFrame({"product_id": batch}, schema={"product_id": pl.Int64}))
+        for batch in batches
+    ]
+
+    def check(groups) -> None:
+        found = {}
+        for shard, payloads in groups:
+            assert 0 <= shard < shards
+            found[shard] = collect_frames(store, payloads)["numbers"]["product_id"].to_list()
+        assert sorted(chain(*found.values())) == sorted(chain(*batches))
+        seen = [set(rows) for rows in found.values()]
+        assert len(set().union(*seen)) == sum(map(len, seen))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "_BUFFER_BYTES", (buffer, buffer))
+        with test_pipeline.TestPipeline() as pipeline:
+            groups = (
+                pipeline
+                | beam.Create(frames)
+                | GroupFrames(shards, {"numbers": product_shard}, store)
+            )
+            assert_that(groups, check)
+
+
+def test_stored_frames_are_payloads_and_empty_ones_are_not_sent(store):
+    step = StoreFrames(store)
+    payloads = [*step.process(("some", SOME)), *step.process(("none", SOME.clear()))]
+    assert list(collect_frames(store, payloads)) == ["some"]

@@ -1,0 +1,228 @@
+"""Users, their scores and their cohorts, at the bounds of every rule."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.churn import cohort_sums, metrics_churn
+from transforms.events import MONEY
+from transforms.rfm import frequency_scores, segment
+from transforms.users import SESSION_SUMS, UserThresholds, describe_users
+
+AS_OF = date(2020, 4, 30)
+COMBINED = {
+    "user_id": pl.Int64(),
+    "user": pl.String(),
+    "first_event_time": pl.Datetime("us", "UTC"),
+    "last_event_time": pl.Datetime("us", "UTC"),
+    "event_count": pl.Int64(),
+    "first_purchase_date": pl.Date(),
+    "last_purchase_date": pl.Date(),
+    "purchase_count": pl.Int64(),
+    "total_revenue": MONEY,
+    **{name: MONEY if name == "session_revenue" else pl.Int64() for name in SESSION_SUMS},
+}
+
+
+def described(
+    *,
+    activity: int = 0,
+    purchase: int | None = None,
+    lifespan: int = 0,
+    purchases: int = 1,
+    events: int = 9,
+    sessions: int = 1,
+    revenue: str = "1",
+    **thresholds: int,
+) -> dict[str, object]:
+    """A user that was last active and last bought so many days before as_of."""
+    bought = None if purchase is None else AS_OF - timedelta(days=purchase)
+    last = datetime.combine(AS_OF - timedelta(days=activity), datetime.max.time(), UTC)
+    row = {
+        "user_id": 7,
+        "user": "7",
+        "first_event_time": last - timedelta(days=300),
+        "last_event_time": last,
+        "event_count": events,
+        "first_purchase_date": bought and bought - timedelta(days=lifespan),
+        "last_purchase_date": bought,
+        "purchase_count": purchases if bought else 0,
+        "total_revenue": Decimal(revenue) if bought else None,
+        **dict.fromkeys(SESSION_SUMS, 0),
+        "sessions": sessions,
+    }
+    frame = pl.DataFrame([row], schema=COMBINED)
+    return describe_users(frame, AS_OF, UserThresholds(**thresholds)).row(0, named=True)
+
+
+@pytest.mark.parametrize(
+    ("activity", "purchase", "status"),
+    [
+        (0, None, "prospect"),
+        (999, None, "prospect"),
+        (0, 0, "active"),
+        (30, 30, "active"),
+        (31, 31, "declining"),
+        (0, 45, "declining"),
+        (0, 46, "at_risk"),
+        (60, 61, "at_risk"),
+        (60, 60, "at_risk"),
+        (61, 61, "churned"),
+        (0, 200, "at_risk"),
+    ],
+)
+def test_the_activity_status_changes_beyond_its_threshold(activity, purchase, status):
+    row = described(activity=activity, purchase=purchase)
+    assert row["activity_status"] == status
+    assert row["is_churned"] == (status == "churned")
+    assert row["days_since_last_activity"] == activity
+    assert row["days_since_last_purchase"] == purchase
+
+
+def test_the_thresholds_are_options():
+    row = described(activity=6, purchase=6, churn_days=5, at_risk_days=90, declining_days=90)
+    assert row["activity_status"] == "churned"
+    row = described(purchase=6, churn_days=90, at_risk_days=5, declining_days=90)
+    assert row["activity_status"] == "at_risk"
+    row = described(purchase=6, churn_days=90, at_risk_days=90, declining_days=5)
+    assert row["activity_status"] == "declining"
+
+
+@pytest.mark.parametrize(
+    ("purchases", "stage"),
+    [
+        (0, "Prospect"),
+        (1, "First-Time Buyer"),
+        (2, "Repeat Customer"),
+        (5, "Repeat Customer"),
+        (6, "Loyal Customer"),
+    ],
+)
+def test_the_lifecycle_stage_follows_the_purchases(purchases, stage):
+    row = described(purchase=1 if purchases else None, purchases=purchases)
+    assert row["customer_lifecycle_stage"] == stage
+    assert row["has_purchase_history"] == (purchases > 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "sessions", "flag"),
+    [
+        (1, 0, "missing_sessions"),
+        (200, 1, None),
+        (201, 1, "anomalous_session_ratio"),
+        (400, 2, None),
+        (401, 2, "anomalous_session_ratio"),
+    ],
+)
+def test_users_whose_figures_deserve_distrust_are_flagged(events, sessions, flag):
+    assert described(events=events, sessions=sessions)["data_quality_flag"] == flag
+
+
+def test_money_and_lifespan_of_a_buyer():
+    row = described(purchase=1, purchases=3, revenue="10.000000001", lifespan=0)
+    assert row["customer_ltv"] == row["total_revenue"] == Decimal("10.000000001")
+    assert row["avg_order_value"] == Decimal("3.33")
+    assert row["customer_lifespan_days"] == 1
+    assert described(purchase=1, lifespan=40)["customer_lifespan_days"] == 40
+    assert described(purchase=1, purchases=2, revenue="0.01")["avg_order_value"] == Decimal("0.01")
+    prospect = described()
+    for name in ("total_revenue", "customer_ltv", "avg_order_value", "customer_lifespan_days"):
+        assert prospect[name] is None
+
+
+# Scores -------------------------------------------------------------------------------------------
+
+# The contract's table, the first match of (r, f, m).
+SEGMENTS = (
+    ("Champions", lambda r, f, m: r >= 4 and f >= 4 and m >= 4),
+    ("At Risk", lambda r, f, m: r <= 2 and f >= 4 and m >= 4),
+    ("Loyal Customers", lambda r, f, m: r >= 4 and f >= 3),
+    ("Potential Loyalists", lambda r, f, m: r >= 3 and f >= 3),
+    ("Recent Customers", lambda r, f, m: r >= 4 and f < 3),
+    ("Promising", lambda r, f, m: r == 3 and f < 3),
+    ("About To Sleep", lambda r, f, m: r <= 2 and f >= 3),
+    ("Lost", lambda r, f, m: r <= 2 and f <= 2 and m <= 2),
+    ("Needs Attention", lambda r, f, m: True),
+)
+
+
+def test_every_score_has_the_segment_of_the_contract():
+    scores = [(r, f, m) for r in range(1, 6) for f in range(1, 6) for m in range(1, 6)]
+    frame = pl.DataFrame(
+        scores, schema=["recency_score", "frequency_score", "monetary_score"], orient="row"
+    )
+    expected = [next(name for name, rule in SEGMENTS if rule(*score)) for score in scores]
+    assert frame.select(segment()).to_series().to_list() == expected
+    assert set(expected) == {name for name, _ in SEGMENTS}
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 4))
+def test_frequency_scores_are_fifths_of_the_percent_rank(purchases, shards):
+    parts = [
+        pl.Series("purchase_count", part, pl.Int64).value_counts(name="users").cast(pl.Int64)
+        for shard in range(shards)
+        if (part := purchases[shard::shards])
+    ]
+    found = dict(frequency_scores(pl.concat(parts)).iter_rows())
+    others = len(purchases) - 1
+    for count in purchases:
+        fewer = sum(other < count for other in purchases)
+        fifths = 0 if others == 0 else 5 * fewer // others  # p < 0.2 is 5 * fewer < others
+        assert found[count] == min(5, fifths + 1)
+
+
+# Cohorts ------------------------------------------------------------------------------------------
+
+
+def customers(*rows: tuple[str, str, int]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            (date.fromisoformat(first), date.fromisoformat(last), count)
+            for first, last, count in rows
+        ],
+        schema={
+            "first_purchase_date": pl.Date,
+            "last_purchase_date": pl.Date,
+            "purchase_count": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def test_cohorts_count_customers_whose_window_is_complete():
+    frame = customers(
+        ("2019-10-01", "2019-10-01", 1),
+        ("2019-10-31", "2020-01-29", 2),  # again after 90 days: churned
+        ("2019-10-31", "2020-01-30", 2),  # after 91: not
+        ("2019-11-02", "2019-11-02", 1),  # 90 days before the end: eligible
+        ("2019-11-03", "2020-01-31", 3),  # 89 days: not
+        ("2020-01-31", "2020-01-31", 1),
+    )
+    end = date(2020, 1, 31)
+    partials = pl.concat(cohort_sums(part, end, 90) for part in (frame.head(2), frame.tail(4)))
+    assert metrics_churn(partials).rows() == [
+        (
+            *("cohort_overall", "all_eligible_cohorts", 4, 3, 0.75),
+            *(date(2019, 10, 1), date(2019, 11, 2)),
+        ),
+        (
+            *("by_cohort_month", "2019-10-01", 3, 2, 0.6667),
+            *(date(2019, 10, 1), date(2019, 10, 31)),
+        ),
+        (
+            *("by_cohort_month", "2019-11-01", 1, 1, 1.0),
+            *(date(2019, 11, 2), date(2019, 11, 2)),
+        ),
+    ]
+
+
+def test_without_an_eligible_customer_there_is_one_row_of_nothing():
+    for frame, end in ((customers(), None), (customers(("2020-01-01",) * 2 + (1,)), AS_OF)):
+        partials = cohort_sums(frame, end, 200)
+        assert metrics_churn(partials).rows() == [
+            ("cohort_overall", "all_eligible_cohorts", 0, 0, None, None, None)
+        ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import cast
 
 import polars as pl
 
 from transforms.md5 import md5_hex
+from transforms.runs import run_numbers, run_starts
 
 
 def event_ids(
@@ -38,14 +38,11 @@ def event_ids(
 
 
 def _text_of_time(times: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """`YYYY-MM-DD ` and `HH:MM:SS|` of each time, looked up: formatting costs ten times as much."""
-    days = times.dt.date().to_physical()
-    first = days.min()
-    if not isinstance(first, int):  # there are no events
-        return pl.Series("date", [], pl.String), pl.Series("time", [], pl.String)
-    dates = pl.int_range(first, cast(int, days.max()) + 1, dtype=pl.Int32, eager=True)
+    """`YYYY-MM-DD ` and `HH:MM:SS|` of each time: formatting each anew costs ten times as much."""
+    dates = times.dt.date()
+    starts = run_starts(dates.to_frame(), [dates.name])
     return (
-        (dates.cast(pl.Date).cast(pl.String) + " ").gather(days - first),
+        (dates.gather(starts).cast(pl.String) + " ").gather(run_numbers(starts, len(dates))),
         _SECONDS_OF_DAY.gather(times.dt.epoch("s") % len(_SECONDS_OF_DAY)),
     )
 

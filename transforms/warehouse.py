@@ -189,7 +189,7 @@ def _quoted(text: str) -> str:
 
 
 def _target(link: Path) -> str | None:
-    return os.readlink(link) if link.is_symlink() else None
+    return str(link.readlink()) if link.is_symlink() else None
 
 
 def _point(link: Path, target: str) -> None:

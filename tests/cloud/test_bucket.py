@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from google.cloud import storage
@@ -27,6 +29,7 @@ from transforms.sinks import stage
 
 pytestmark = pytest.mark.cloud
 
+DOCS = Path(__file__).parents[2] / "docs" / "bigquery.md"
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -282,3 +285,14 @@ def test_readers_find_the_files_by_the_manifest(cloud):
         bucket.table_files(cloud.output, DIM_PRODUCTS)
     )
     assert bucket.table_files(f"gs://{cloud.bucket}/nothing", DIM_PRODUCTS) == []
+
+
+def test_the_docs_tell_duckdb_how_to_read(cloud, folder):
+    bucket.publish(cloud.output, audit(cloud, "run"), keep_staging=False)
+    (sql,) = re.findall(r"```duckdb\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    # DuckDB's reader of gs:// is a download; the server's objects are files.
+    sql = sql.replace("gs://my-bucket", f"{folder}/gcs/{cloud.bucket}")
+    sql = sql.replace("metrics_rfm_segments", "dim_products")
+    sql = sql.replace("rfm_segment, customers, revenue", "product_id").replace("revenue", "1")
+    with duckdb.connect() as connection:
+        assert connection.sql(sql).fetchall() == [("run",)]

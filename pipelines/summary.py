@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,10 @@ def _places(options: RunOptions) -> list[str]:
         lines = [f"  tables    {output}/TABLE/*.parquet, {output / warehouse.DATABASE}"]
         if (output / warehouse.REPORT).exists():
             lines.append(f"  report    {output / warehouse.REPORT}")
-        return [*lines, f'  try       cd {output} && duckdb warehouse.duckdb "{query.format("")}"']
+        # With the Python that is surely there; DuckDB's own shell is a download of its own.
+        show = f"duckdb.connect('{warehouse.DATABASE}').sql('{query.format('')}').show()"
+        command = f"cd {shlex.quote(str(output))} && {shlex.quote(sys.executable)}"
+        return [*lines, f'  try       {command} -c "import duckdb; {show}"']
     lines = [f"  tables    the files that {options.output}/{warehouse.MANIFEST} names"]
     if options.bigquery_dataset is not None:
         dataset = options.bigquery_dataset

@@ -18,6 +18,7 @@ import datetime as dt
 import io
 import json
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ _LEASE: Final = dt.timedelta(hours=6)
 _RESUMABLE: Final = dt.timedelta(days=7)
 """How long the files of a run that was not published wait for it to be resumed."""
 
+_MESSAGE: Final = re.compile(r'"message": ?"([^"]+)"')
 _DELETE_THREADS: Final = 8  # a deletion is a round trip
 _SPILL_PREFIX: Final = "estore-analytics-spill-"
 
@@ -154,10 +156,12 @@ def _explained(path: str, done: str) -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-    """A Google client's error in one line, without the request's URL."""
+    """What a Google service or client complains of, in one line, without the request's URL."""
     cause = getattr(error, "cause", None) or error
     text = str(getattr(cause, "message", "") or cause) or type(cause).__name__
-    return " ".join(text.partition("prettyPrint=false: ")[2].split() or text.split()).rstrip(".")
+    details = [str(detail.get("message", "")) for detail in getattr(cause, "errors", None) or ()]
+    details += _MESSAGE.findall(text)  # an upload's error holds the answer as it came
+    return " ".join(next(filter(None, details), text).split()).rstrip(".")
 
 
 # --- One run at a time

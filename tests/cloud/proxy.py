@@ -73,6 +73,13 @@ def error(status: int, reason: str, message: str = "injected") -> Response:
     return Response(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
 
+def failed_job(request: Request, reason: str) -> Response:
+    """The answer to a job that was accepted, and then failed for a reason of the service's own."""
+    status = {"state": "DONE", "errorResult": {"reason": reason, "message": "injected"}}
+    body = json.dumps({**request.job, "status": status, "statistics": {}})
+    return Response(200, {"Content-Type": "application/json"}, body.encode())
+
+
 class Proxy:
     """A proxy to a server on loopback.
 

@@ -189,10 +189,6 @@ def test_a_dry_run_builds_the_job_and_starts_nothing(cloud, job):
         ({"--output": "warehouse"}, "Dataflow's workers cannot see warehouse; give a gs:// path"),
         ({"--input": "events.csv"}, "Dataflow's workers cannot see events.csv; give a gs:// path"),
         ({"--region": None}, "Missing required option: region."),
-        (
-            {"--temp_location": None, "--staging_location": None},
-            "Missing GCS path option: temp_location.",
-        ),
         ({"--sdk_container_image": None}, "or --setup_file=./setup.py"),
         ({"--setup_file": "set-up.py"}, "--setup_file=set-up.py: there is no such file"),
         ({"--runner": "DaskRunner"}, "--runner=DaskRunner: choose one of DirectRunner, Prism"),

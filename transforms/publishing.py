@@ -240,9 +240,7 @@ class AuditAndPublish(beam.DoFn):
 
     def _write_report(self, files: list[StagedFile]) -> None:
         """Write the report beside the staged tables, of those that are small."""
-        tables = {
-            table.name: read_staged(table, files) for table in TABLES if not table.large
-        }
+        tables = {table.name: read_staged(table, files) for table in TABLES if not table.large}
         path = FileSystems.join(self._run.staging, warehouse.REPORT)
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())

@@ -65,6 +65,8 @@ lock: $(UV) ## write the lock files anew from the .in files and setup.py
 	$(LOCK) --output-file requirements.lock requirements.in
 	$(LOCK) --output-file requirements-dev.lock --constraint requirements.lock \
 		requirements-dev.in setup.py
+	$(LOCK:3.11=3.13) --output-file tests/cloud/requirements-bigquery-emulator.lock \
+		tests/cloud/requirements-bigquery-emulator.in
 
 upgrade: UPGRADE := --upgrade
 upgrade: lock ## lock, with every dependency at its newest version

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 INSTALLED := $(VENV)/.installed
 DEMO := data/demo.csv
 BEAM := $(shell sed -n 's/^apache-beam[^=]*==\([0-9.]*\).*/\1/p' requirements.in)
@@ -33,8 +34,12 @@ setup: $(INSTALLED) ## create .venv with the locked dependencies
 run: $(INSTALLED) $(DEMO) ## run the pipeline on generated demo data, into warehouse/
 	$(BIN)/python -m pipelines.customer_analytics --input '$(DEMO)' --output warehouse/
 
+# The Dataflow jobs have servers of their own, and Beam keeps a runner's options for the life of the
+# process: each of the two in processes of its own.
 test: $(INSTALLED) ## run all tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(PYTEST) --ignore tests/dataflow --ignore tests/portable
+	$(PYTEST) tests/dataflow
+	$(PYTEST) tests/portable
 
 check: $(INSTALLED) ## check format, lint, types; run all tests
 	$(BIN)/ruff format --check .

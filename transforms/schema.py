@@ -6,7 +6,7 @@ BigQuery schemas, the audit and the documentation are derived from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -729,8 +729,3 @@ TABLES: tuple[Table, ...] = (
 )
 
 TABLES_BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
-
-
-def table_names(tables: Sequence[Table] = TABLES) -> tuple[str, ...]:
-    """The names of tables, in publication order."""
-    return tuple(table.name for table in tables)

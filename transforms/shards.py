@@ -195,7 +195,6 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
 
 # Sessions -----------------------------------------------------------------------------------------
 
-TABLES_OF_SESSIONS: Final = ("fct_events", "fct_sessions")
 BY_USER: Final = ("user_days", "user_sessions")
 TOUCHES_BY_USER: Final = ("touches", "purchases")
 BY_PRODUCT: Final = ("product_sums",)
@@ -219,8 +218,8 @@ def session_shard_frames(
         shard: Its number.
 
     Returns:
-        Frames by the names in `TABLES_OF_SESSIONS`, `BY_USER`, `TOUCHES_BY_USER`, `BY_PRODUCT`
-        and `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
+        The frames fct_events and fct_sessions, those named in `BY_USER`, `TOUCHES_BY_USER`,
+        `BY_PRODUCT` and `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
     """
     cleaned = clean(events, multi_brand)
     cut = sessionize(cleaned, timeout_seconds)

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import secrets
-import shlex
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ import polars as pl
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.pvalue import AsIter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
 from pipelines import estimate, preflight, runners
 from pipelines.options import RunOptions, UsageError, parse_arguments
@@ -261,7 +260,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_local_processes(beam_options: PipelineOptions, files: Sequence[InputFile]) -> int:
+def choose_local_workers(beam_options: PipelineOptions, files: Sequence[InputFile]) -> int:
     """Set how the local runner works, for the size of the input; return its number of workers."""
     direct = beam_options.view_as(DirectOptions)
     small = sum(file.csv_bytes for file in files) < _SMALL_BYTES
@@ -272,18 +271,12 @@ def choose_local_processes(beam_options: PipelineOptions, files: Sequence[InputF
 
 
 def local_runner(workers: int) -> FnApiRunner:
-    """Beam's local runner, with worker processes unless one worker is enough.
+    """Beam's local runner, with a thread for each worker.
 
-    The workers are silent and do not stop at Ctrl-C: this process hears of all that happens to
-    them, and tells it once.
+    Nearly all of the work is in functions that let go of the interpreter's lock, so threads keep
+    all cores busy, without importing Beam and holding its memory once for each of them.
     """
-    if workers == 1:
-        return FnApiRunner()
-    command = (
-        f"trap '' INT; exec {shlex.quote(sys.executable)} "
-        "-m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
-    )
-    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    return FnApiRunner(EmbeddedPythonGrpcEnvironment.default() if workers > 1 else None)
 
 
 @contextmanager
@@ -317,7 +310,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
     beam_options = runners.read_beam_options(beam_arguments, options)
     files = preflight.check(options, run_id)
     local = runners.runner_name(beam_options) in runners.LOCAL
-    workers = choose_local_processes(beam_options, files) if local else runners.READERS
+    workers = choose_local_workers(beam_options, files) if local else runners.READERS
     if bucket.in_bucket(options.output):
         workspace = bucket.workspace(
             options.output, run_id, spill=local, hand_over=runners.only_stages(beam_options)
@@ -388,7 +381,6 @@ _STEP: Final = re.compile(r" \[while running '[^']*'\]$")
 _FULL: Final = tuple(
     map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES))
 )
-_LOST_WORKER: Final = "Channel closed prematurely"
 
 
 def translate_failure(error: Exception, output: str) -> Exception:
@@ -408,11 +400,6 @@ def translate_failure(error: Exception, output: str) -> Exception:
         return RunError(
             f"{output} cannot be written ({full}); nothing was published. "
             "Make room there, or choose another --output."
-        )
-    if _LOST_WORKER in text:
-        return RunError(
-            "a worker process was killed, most likely for want of memory; nothing was published. "
-            "Run again with more memory free."
         )
     return error
 

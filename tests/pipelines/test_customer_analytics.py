@@ -139,7 +139,7 @@ def test_tables_of_many_shards_of_a_demo_are_those_of_the_oracle(tmp_path, monke
     assert_as_oracle(tables, [file])
 
 
-def test_worker_processes_make_the_same_tables(sample_data, tmp_path, monkeypatch):
+def test_several_workers_make_the_same_tables(sample_data, tmp_path, monkeypatch):
     files = sorted(sample_data.glob("*.csv"))
     compressed_file = tmp_path / "compressed.csv.gz"
     compressed_file.write_bytes(gzip.compress(files[0].read_bytes()))

@@ -38,7 +38,7 @@ def small_csv(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def large_csv(tmp_path_factory) -> Path:
-    """A file that two worker processes share."""
+    """A file that two workers share."""
     path = tmp_path_factory.mktemp("large") / "large.csv"
     arguments = ["--rows", "400000", "--seed", "1", "--output", str(path)]
     assert generate_events.main(arguments) == 0
@@ -337,32 +337,6 @@ def test_a_second_run_into_one_output_says_so(tmp_path, small_csv, large_csv, ca
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert published(output)["pipeline_runs"]["rows_read"].to_pylist() == [400_000]
-
-
-def test_a_worker_that_dies_fails_the_run_in_one_line(tmp_path, large_csv):
-    output = tmp_path / "w"
-    process = start([large_csv], output)
-    wait_until(spilled(output), process)
-    workers = [
-        int(folder.name)
-        for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and parent_of(folder) == process.pid
-    ]
-    os.kill(max(workers), signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    (said,) = without_progress(err)
-    assert said == (
-        "customer-analytics: a worker process was killed, most likely for want of memory; "
-        "nothing was published. Run again with more memory free."
-    )
-
-
-def parent_of(folder: Path) -> int:
-    try:
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except (ProcessLookupError, FileNotFoundError):
-        return 0
 
 
 LIMITED = """

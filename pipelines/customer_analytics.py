@@ -26,6 +26,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
 from pipelines import estimate, preflight, runners
+from pipelines.metrics import read_totals
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
@@ -42,8 +43,8 @@ from transforms.publishing import (
 )
 from transforms.reading import InputFile, InputRange, match_inputs, split_files
 from transforms.shards import (
-    BY_PRODUCT,
     BY_USER,
+    PRODUCT_SUMS,
     TOUCHES_BY_USER,
     CombineProducts,
     CombineUsers,
@@ -106,7 +107,6 @@ class Plan:
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Build the graph: two shuffles, of the events by session and of what they add up to."""
     run, store, progress = plan.run, plan.store, Progress(plan.spill_directory)
-    by_product = dict.fromkeys(BY_PRODUCT, product_shard)
     by_user = dict.fromkeys(BY_USER, user_shard)
 
     parsed = (
@@ -138,7 +138,7 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     )
 
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
-        plan.session_shards, {"events": session_shard}, store
+        plan.session_shards, dict.fromkeys(("events", "session_names"), session_shard), store
     )
     brands = by_session | "FindCandidateBrands" >> beam.ParDo(
         FindCandidateBrands(store), AsIter(ambiguous)
@@ -158,7 +158,8 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
 
     catalogue = (
         sessions[ProcessSessionShards.PRODUCTS]
-        | "ShuffleProducts" >> GroupFrames(plan.product_shards, by_product, store)
+        | "ShuffleProducts"
+        >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard}, store)
         | "CombineProducts" >> beam.ParDo(CombineProducts(store))
     )
     products = (
@@ -317,6 +318,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
         )
     else:
         workspace = warehouse.workspace(Path(options.output), run_id, spill=local)
+    totals = None
     with workspace as (staging, spill):
         if not resume(options, run_id):
             run = Run(
@@ -338,13 +340,13 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
             try:
                 size = sum(file.csv_bytes for file in files)
                 with _silent_threads(), reporting(Progress(spill), size):
-                    if local:
-                        pipeline.run().wait_until_finish()
-                    elif not runners.execute(pipeline):
-                        return
+                    result = runners.wait(pipeline.run()) if local else runners.execute(pipeline)
             except Exception as error:
                 raise translate_failure(error, options.output) from error
-    print(summarize(options, run_id, time.perf_counter() - clock))
+            if result is None:
+                return
+            totals = read_totals(result)
+    print(summarize(options, run_id, time.perf_counter() - clock, totals))
 
 
 def resume(options: RunOptions, run_id: str) -> bool:

@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
-from apache_beam.runners.runner import create_runner
+from apache_beam.runners.runner import PipelineResult, create_runner
 
 from pipelines.options import RunOptions, UsageError
 from transforms.bucket import in_bucket
@@ -100,11 +100,11 @@ def only_stages(beam_options: PipelineOptions) -> bool:
     return bool(beam_options.view_as(GoogleCloudOptions).template_location)
 
 
-def execute(pipeline: beam.Pipeline) -> bool:
+def execute(pipeline: beam.Pipeline) -> PipelineResult | None:
     """Run a pipeline on a runner that is not local.
 
     Returns:
-        True when it is done, False where the options ask only for the job to be staged.
+        The result when it is done; None where the options ask only for the job to be staged.
 
     Raises:
         Exception: The pipeline failed; the type is the runner's.
@@ -114,21 +114,20 @@ def execute(pipeline: beam.Pipeline) -> bool:
     cloud = pipeline.options.view_as(GoogleCloudOptions)
     if only_stages(pipeline.options):
         print(f"  staged    {cloud.template_location}")
-        return False
+        return None
     if pipeline.options.view_as(TestOptions).dry_run:
         print("  staged    nothing, for --dry_run; the job can be built")
-        return False
+        return None
     if pipeline.options.view_as(StandardOptions).runner == DATAFLOW:
         print(
             f"  job       https://console.cloud.google.com/dataflow/jobs/{cloud.region}/"
             f"{result.job_id()}?project={cloud.project}",
             flush=True,
         )
-    wait(result)
-    return True
+    return wait(result)
 
 
-def wait(result: Any) -> None:
+def wait(result: PipelineResult) -> PipelineResult:
     """Wait for a pipeline's end; where that is interrupted, stop the pipeline too."""
     try:
         result.wait_until_finish()
@@ -136,3 +135,4 @@ def wait(result: Any) -> None:
         with suppress(Exception):  # it may be over
             result.cancel()
         raise
+    return result

@@ -1,22 +1,24 @@
-"""What a person reads when a local run is done."""
+"""What a person reads when a run is done."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pipelines.metrics import Totals
 from pipelines.options import RunOptions
 from transforms import bucket, warehouse
 from transforms.quality import DROP_REASONS
 from transforms.schema import (
     METRICS_CHURN,
     METRICS_FUNNEL,
-    METRICS_USER_SEGMENTS,
     PIPELINE_RUNS,
+    REJECT_REASONS,
     Table,
 )
 
@@ -44,32 +46,80 @@ def _money(value: Decimal | None) -> str:
     return f"{value or Decimal(0):,.2f}"
 
 
-def summarize(options: RunOptions, run_id: str, seconds: float) -> str:
+def _published(run: Mapping[str, Any]) -> dict[str, int]:
+    """The row counts of a row of pipeline_runs, by the names of the metrics that count the same."""
+    rejected, tables = json.loads(run["rejected_by_reason"]), json.loads(run["table_rows"])
+    return {
+        "rows_read": run["rows_read"],
+        "events_kept": run["events_kept"],
+        **{f"rows_dropped_{reason}": run[f"{reason}_rows"] for reason in DROP_REASONS},
+        "rows_rejected": run["rejected_rows"],
+        **{f"rows_rejected_{reason}": rejected.get(reason, 0) for reason in REJECT_REASONS},
+        "sessions": tables["fct_sessions"],
+        "users": tables["dim_users"],
+    }
+
+
+def _work(totals: Totals | None) -> list[str]:
+    """What only the engine knows."""
+    if totals is None:
+        return [_line("MB of CSV parsed", "unknown", "no metrics of the engine are at hand")]
+    return [
+        _line(title, f"{size / 1e6:,.1f}", f"{msec / 1000:,.1f} seconds of {work}, all workers")
+        for title, size, msec, work in (
+            ("MB of CSV parsed", totals.csv_bytes_read, totals.parse_msec, "parsing"),
+            ("MB shuffled", totals.payload_bytes, totals.shuffle_msec, "cutting and sending"),
+        )
+    ]
+
+
+def _difference(counted: Mapping[str, int], published: Mapping[str, int]) -> str | None:
+    """A line on the first figure that the engine counted otherwise than it was published."""
+    for name, rows in published.items():
+        if counted[name] != rows:
+            reason = "it repeated work" if counted[name] > rows else "some of its counts were lost"
+            return (
+                f"  the engine counted {counted[name]:,} {name.replace('_', ' ')} for {rows:,} "
+                f"in the tables, because {reason}"
+            )
+    return None
+
+
+def summarize(options: RunOptions, run_id: str, seconds: float, totals: Totals | None) -> str:
     """Describe a published run.
+
+    The row counts are those of its metrics. What the run published is exact, and an engine's
+    metrics need not be: where they differ, or there are none, the published counts are shown.
 
     Args:
         options: Its options.
         run_id: The run, the newest in its warehouse.
         seconds: How long it took.
+        totals: Its metrics; None where another process computed it, or its engine has none.
     """
     output = options.output
     run = _rows(output, PIPELINE_RUNS, run_id=run_id) or {}
     funnel = _rows(output, METRICS_FUNNEL, dimension="overall") or {}
-    users = _rows(output, METRICS_USER_SEGMENTS, dimension="overall") or {}
     churn = _rows(output, METRICS_CHURN, metric_level="cohort_overall") or {}
-    read = run["rows_read"]
-    lines = ["", _line("rows read", f"{read:,}"), _line("kept", f"{run['events_kept']:,}")]
-    for reason in DROP_REASONS:
-        dropped = run[f"{reason}_rows"]
-        lines.append(_line(f"dropped, {reason.replace('_', ' ')}", f"{dropped:,}"))
-    reasons = ", ".join(
-        f"{reason} {rows:,}" for reason, rows in json.loads(run["rejected_by_reason"]).items()
-    )
-    lines += [
-        _line("rejected", f"{run['rejected_rows']:,}", reasons),
+    published = _published(run)
+    counted = published if totals is None else totals.rows
+    difference = _difference(counted, published)
+    rows = published if difference else counted
+    lines = [
         "",
-        _line("sessions", f"{funnel.get('sessions', 0):,}"),
-        _line("users", f"{users.get('customers', 0):,}", f"as of {run['as_of']}"),
+        _line("rows read", f"{rows['rows_read']:,}"),
+        _line("kept", f"{rows['events_kept']:,}"),
+    ]
+    for reason in DROP_REASONS:
+        dropped = rows[f"rows_dropped_{reason}"]
+        lines.append(_line(f"dropped, {reason.replace('_', ' ')}", f"{dropped:,}"))
+    rejected = {reason: rows[f"rows_rejected_{reason}"] for reason in REJECT_REASONS}
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items() if count)
+    lines += [
+        _line("rejected", f"{rows['rows_rejected']:,}", reasons),
+        "",
+        _line("sessions", f"{rows['sessions']:,}"),
+        _line("users", f"{rows['users']:,}", f"as of {run['as_of']}"),
         _line(
             "conversion",
             _share(funnel.get("conversion_rate")),
@@ -84,7 +134,9 @@ def summarize(options: RunOptions, run_id: str, seconds: float) -> str:
         ),
         "",
         _line("seconds", f"{seconds:,.1f}"),
-        _line("events per second", f"{read / seconds:,.0f}"),
+        _line("events per second", f"{rows['rows_read'] / seconds:,.0f}"),
+        *_work(totals),
+        *([difference] if difference else []),
         "",
         *_places(options),
         "",

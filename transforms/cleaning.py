@@ -6,13 +6,18 @@ wrong with it; brands are compared among the rows that survive that; sessions co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+from numba import types
 
 from transforms.events import EVENT_KEY
-from transforms.runs import aggregate_runs, run_starts
-from transforms.shuffle import hash_integers, hash_text
+from transforms.kernels import Integers, Numbers, filled, given, kernel, number_keys
+from transforms.session_keys import SESSION_KEY, session_texts
+from transforms.shuffle import hash_integers
 
 DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
 """Which of equal rows stays: the first by these columns, NULL last, text by its bytes."""
@@ -20,12 +25,12 @@ DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
 
 def session_shard(events: pl.DataFrame) -> pl.Series:
     """Shard key of an event: its session; without one its user, so that duplicates still meet."""
-    sessions = hash_text(events["user_session"])
-    if not events["user_session"].null_count():
+    sessions = hash_integers(events["session_high"] ^ events["session_low"])
+    if not events["session_high"].null_count():
         return sessions
     users = hash_integers(events["user_id"])
     return pl.select(
-        pl.when(events["user_session"].is_null()).then(users).otherwise(sessions)
+        pl.when(events["session_high"].is_null()).then(users).otherwise(sessions)
     ).to_series()
 
 
@@ -45,9 +50,13 @@ VARIANTS = ("product_id", "brand", "category_id")
 
 
 def product_variants(events: pl.DataFrame) -> pl.DataFrame:
-    """The (product_id, brand, category_id) of events, each once or a few times."""
-    ordered = events.select(VARIANTS).sort("product_id")
-    return aggregate_runs(ordered, run_starts(ordered, VARIANTS), first=VARIANTS)
+    """The distinct (product_id, brand, category_id) of events, or of several such frames."""
+    _, firsts = number_keys(
+        events["product_id"].to_numpy(),
+        events["brand"].to_physical().cast(pl.Int64).fill_null(-1).to_numpy(),
+        events["category_id"].fill_null(-1).to_numpy(),
+    )
+    return events.select(pl.col(VARIANTS).gather(firsts))
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
@@ -99,13 +108,20 @@ def multi_brand_products(brands: pl.DataFrame) -> pl.Series:
 # Rows ---------------------------------------------------------------------------------------------
 
 
-def drop_duplicates(events: pl.DataFrame) -> pl.DataFrame:
-    """Keep the first, by `DUPLICATE_ORDER`, of rows that are equal in `EVENT_KEY`."""
+def drop_duplicates(events: pl.DataFrame, session: Sequence[str] = SESSION_KEY) -> pl.DataFrame:
+    """Keep the first, by `DUPLICATE_ORDER`, of rows that are equal in `EVENT_KEY`.
+
+    Args:
+        events: The rows.
+        session: The columns that tell their sessions.
+    """
     order = [
         pl.col(name).cast(pl.String) if name in ("category_code", "brand") else pl.col(name)
         for name in DUPLICATE_ORDER
     ]
-    return events.sort(order, nulls_last=True).unique(EVENT_KEY, keep="first", maintain_order=False)
+    return events.sort(order, nulls_last=True).unique(
+        (*EVENT_KEY, *session), keep="first", maintain_order=False
+    )
 
 
 @dataclass(frozen=True)
@@ -113,8 +129,9 @@ class Cleaned:
     """The events of a shard after cleaning, and how many were dropped and why.
 
     Attributes:
-        events: Kept events: an event batch sorted by (`session_number`, `event_time`), with the
-            column `session_number` (UInt32) that numbers the `user_session` values of the shard.
+        events: Kept events sorted by (`session_number`, `event_time`): an event batch with the
+            column `session_number` (UInt32), which numbers the sessions of the shard, in place of
+            their keys.
         user_sessions: The text of each `session_number`.
         duplicate: Rows dropped as duplicates.
         multi_brand_product: Rows dropped for a product of several brands.
@@ -128,32 +145,29 @@ class Cleaned:
     missing_session: int
 
 
-_SECONDS_BITS = 38  # of the seconds from year 1 to year 9999
-_YEAR_1 = 62_135_596_800  # seconds from year 1 to 1970
-
-
-def clean(events: pl.DataFrame, multi_brand: pl.Series) -> Cleaned:
+def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: pl.Series) -> Cleaned:
     """Drop duplicates, events of multi-brand products and events without a session.
 
     Args:
         events: All events of a shard: duplicates are in the same shard.
+        names: The names of its sessions that their keys do not tell.
         multi_brand: The products of several brands.
     """
-    without = events.filter(pl.col("user_session").is_null())
+    without = events.filter(pl.col("session_high").is_null())
     if without.height:
-        events = events.filter(pl.col("user_session").is_not_null())
+        events = events.filter(pl.col("session_high").is_not_null())
         unique = drop_duplicates(without)
     else:
         unique = without
     missing = unique.filter(~pl.col("product_id").is_in(multi_brand.implode())).height
 
-    ordered, user_sessions = _order_by_session(events)
+    ordered, user_sessions = _order_by_session(events, names)
     distinct = _drop_neighbouring_duplicates(ordered)
     kept = distinct
     if multi_brand.len():
         kept = distinct.filter(~pl.col("product_id").is_in(multi_brand.implode()))
     return Cleaned(
-        kept.drop("time_key"),
+        kept,
         user_sessions,
         duplicate=(without.height - unique.height) + (events.height - distinct.height),
         multi_brand_product=(unique.height - missing) + (distinct.height - kept.height),
@@ -161,42 +175,85 @@ def clean(events: pl.DataFrame, multi_brand: pl.Series) -> Cleaned:
     )
 
 
-def _order_by_session(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """Number the sessions and sort by (session, time) with one 64-bit key.
-
-    Sorting 36-character strings, or several columns, costs ten times as much.
+def _order_by_session(events: pl.DataFrame, names: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """Number the sessions and sort by (session, time).
 
     Returns:
-        The sorted events with `session_number` and `time_key` for `user_session`, and the text of
-        each number.
+        The sorted events with `session_number` in place of the keys, and the text of each number.
     """
-    encoded = events["user_session"].to_arrow().dictionary_encode()
-    number = pl.Series("session_number", encoded.indices, dtype=pl.UInt32)
-    text = pl.Series("user_session", pl.Series(encoded.dictionary), dtype=pl.String)
-    if text.len() >> (64 - _SECONDS_BITS):
-        raise ValueError(f"{text.len()} sessions in one shard, more than 2^{64 - _SECONDS_BITS}")
-    seconds = events["event_time"].dt.epoch("s") + _YEAR_1
-    time_key = number.cast(pl.UInt64) * (1 << _SECONDS_BITS) + seconds.cast(pl.UInt64)
+    numbers, firsts = number_keys(*(events[name].to_numpy() for name in SESSION_KEY))
+    times = events["event_time"].to_physical().to_numpy()
+    order = np.empty(len(times), np.uint32)
+    sort_groups(numbers, len(firsts), times, order)
     return (
-        events.drop("user_session")
-        .with_columns(number, time_key.alias("time_key"))
-        .sort("time_key"),
-        text,
+        events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))[order],
+        session_texts(events.select(SESSION_KEY)[firsts], names),
     )
+
+
+@kernel(
+    types.void(given(types.uint32), types.int64, given(types.int64), filled(types.uint32)),
+)
+def sort_groups(
+    numbers: Numbers,
+    count: int,
+    times: Integers,
+    order: Numbers,
+) -> None:
+    """Sort rows by (group, time), rows of equal times in the order given.
+
+    The groups are parted by counting, which leaves each nearly always sorted: files are in the
+    order of time.
+
+    Args:
+        numbers: Each row's group.
+        count: Number of groups.
+        times: Each row's time.
+        order: Filled with the rows in order.
+    """
+    ends = np.zeros(count + 1, np.int64)
+    for row in range(len(numbers)):
+        ends[numbers[row] + 1] += 1
+    for number in range(count):
+        ends[number + 1] += ends[number]
+    for row in range(len(numbers)):
+        place = ends[numbers[row]]
+        order[place] = row
+        ends[numbers[row]] = place + 1
+    start = 0
+    for number in range(count):
+        end = ends[number]
+        for place in range(start + 1, end):
+            if times[order[place]] < times[order[place - 1]]:
+                rows = order[start:end].copy()
+                order[start:end] = rows[np.argsort(times[rows], kind="mergesort")]
+                break
+        start = end
 
 
 def _drop_neighbouring_duplicates(ordered: pl.DataFrame) -> pl.DataFrame:
     """Drop duplicates of sorted events: they share session and second, so they are neighbours."""
-    time_key = ordered["time_key"]
-    same = time_key == time_key.shift(1)
-    close = (same | same.shift(-1)).fill_null(value=False)
-    if not close.any():
+    same = np.empty(ordered.height, np.bool_)
+    mark_neighbours(
+        ordered["session_number"].to_numpy(), ordered["event_time"].to_physical().to_numpy(), same
+    )
+    if not same.any():
         return ordered
-    near = ordered.with_row_index("row").filter(close)
-    # EVENT_KEY, with the session by its number.
-    unique = drop_duplicates(near.with_columns(user_session="session_number"))
+    near = ordered.with_row_index("row").filter(pl.Series(same))
+    unique = drop_duplicates(near, session=("session_number",))
     dropped = near.join(unique, on="row", how="anti")["row"]
     if not dropped.len():
         return ordered
-    keep = pl.repeat(value=True, n=ordered.height, eager=True).scatter(dropped, values=False)
-    return ordered.filter(keep)
+    keep = np.ones(ordered.height, np.bool_)
+    keep[dropped.to_numpy()] = False
+    return ordered.filter(pl.Series(keep))
+
+
+@kernel(types.void(given(types.uint32), given(types.int64), filled(types.boolean)))
+def mark_neighbours(numbers: Numbers, times: Integers, same: npt.NDArray[np.bool_]) -> None:
+    """Fill in whether a row of sorted rows has a neighbour of the same number and time."""
+    for row in range(len(numbers)):
+        same[row] = False
+    for row in range(1, len(numbers)):
+        if times[row] == times[row - 1] and numbers[row] == numbers[row - 1]:
+            same[row - 1] = same[row] = True

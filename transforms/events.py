@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from transforms.schema import EVENT_TYPES, MONEY_SCALE
+from transforms.session_keys import SESSION_KEY
 
 MONEY = pl.Decimal(38, MONEY_SCALE)
 """Exact money, the range of BigQuery's NUMERIC."""
@@ -21,19 +22,21 @@ EVENT_BATCH = pl.Schema(
         "brand": pl.Categorical(),
         "price": MONEY,
         "user_id": pl.Int64(),
-        "user_session": pl.String(),
+        "session_high": pl.UInt64(),
+        "session_low": pl.UInt64(),
     }
 )
 """Columns of an event batch: accepted rows of the CSV, in any order.
 
 `event_time` has whole seconds. `category_code` and `brand` are lower-case and dictionary-encoded.
-Only `category_id`, `category_code`, `brand` and `user_session` may be NULL.
+The session is its key, see `session_keys`. Only `category_id`, `category_code`, `brand` and the
+session may be NULL.
 """
 
-EVENT_KEY = ("event_time", "event_type", "product_id", "user_id", "user_session")
-"""Columns in which duplicates are equal."""
+EVENT_KEY = ("event_time", "event_type", "product_id", "user_id")
+"""Columns in which duplicates are equal, besides their session."""
 
-NULLABLE = ("category_id", "category_code", "brand", "user_session")
+NULLABLE = ("category_id", "category_code", "brand", *SESSION_KEY)
 
 
 def is_type(event_type: str) -> pl.Expr:
@@ -42,22 +45,10 @@ def is_type(event_type: str) -> pl.Expr:
 
 
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
-"""What is summed over events; `revenue` is money, the others counts (Int64)."""
+"""What is summed over events; `revenue` is money, the others counts (Int64).
 
-
-def event_values() -> list[pl.Expr]:
-    """What an event adds to each of `EVENT_SUMS`."""
-    counts = {
-        "views": "view",
-        "cart_adds": "cart",
-        "cart_removes": "remove_from_cart",
-        "purchases": "purchase",
-    }
-    return [
-        pl.lit(1, pl.Int64).alias("events"),
-        *(is_type(event_type).cast(pl.Int64).alias(name) for name, event_type in counts.items()),
-        pl.when(is_type("purchase")).then("price").otherwise(pl.lit(0, MONEY)).alias("revenue"),
-    ]
+The four in the middle count the events of each type, in the order of `EVENT_TYPES`.
+"""
 
 
 def validate(batch: pl.DataFrame) -> pl.DataFrame:

@@ -1,16 +1,51 @@
-"""Exact quotients: no value may depend on how floats are summed or rounded."""
+"""Exact money and quotients: no value may depend on how floats are summed or rounded."""
 
 from __future__ import annotations
 
 from decimal import Context, Decimal
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
+from transforms.kernels import helper
 from transforms.schema import MONEY_SCALE
 
 RATE_DECIMALS = 6
 
 _EXACT = Context(prec=100)  # Python's default of 28 digits would round NUMERIC
+
+
+Halves = npt.NDArray[np.uint64]
+"""Money as kernels take it: a row of the low and the high 64 bits of its billionths for each."""
+
+
+def halves_of_money(money: pl.Series) -> Halves:
+    """The halves of money, which is not copied.
+
+    Args:
+        money: Decimal of scale 9, without NULL.
+    """
+    array = money.rechunk().to_arrow()
+    halves = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)
+    return halves[array.offset : array.offset + len(array)]
+
+
+def money_of_halves(halves: Halves) -> pl.Series:
+    """The money of halves, which are not copied."""
+    kind = pa.decimal128(38, MONEY_SCALE)
+    array = pa.Array.from_buffers(kind, len(halves), [None, pa.py_buffer(halves)])
+    return pl.Series(pl.from_arrow(array))
+
+
+@helper
+def add_money(sums: Halves, at: int, added: Halves, row: int) -> None:
+    """Add a row of money to a sum, in a kernel."""
+    low = sums[at, 0] + added[row, 0]
+    carry = low < sums[at, 0]
+    sums[at, 0] = low
+    sums[at, 1] += added[row, 1] + np.uint64(carry)
 
 
 def divide_half_up(numerator: int, denominator: int) -> int:
@@ -41,15 +76,15 @@ def rate(
         [
             None
             if numerator is None or not denominator
-            else _nearest(_units(numerator), _units(denominator), decimals)
+            else _nearest(billionths(numerator), billionths(denominator), decimals)
             for numerator, denominator in zip(numerators, denominators, strict=True)
         ],
         dtype=pl.Float64,
     )
 
 
-def _units(value: int | Decimal) -> int:
-    """The value in units of 10^-9, which both operands of a quotient share."""
+def billionths(value: int | Decimal) -> int:
+    """The value in units of 10^-9: those of money, which both operands of a quotient share."""
     return int(Decimal(value).scaleb(MONEY_SCALE, _EXACT))
 
 

@@ -1,42 +1,52 @@
 """CSV bytes to event batches and rejected rows.
 
-The grammar of a row (its fields, numbers, times) is in `parse_row`, which is slow and decides.
-`parse_block` gives the same answer for a block of rows at several million rows a second: Polars
-parses the block, and since Polars is more lenient than the grammar, a row counts as parsed only
-where cheap checks prove that the grammar would say the same. Whatever is not proven goes, row by
-row, to `parse_row`.
+The grammar of a row is in `grammar.parse_row`, which is slow and decides. `parse_block` gives the
+same answer for a block of rows at several million rows a second: a kernel reads the forms that
+nearly all rows have, and leaves every line in which it meets anything else to `parse_row`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from numba import types
 
-from transforms.errors import InputError
-from transforms.events import EVENT_BATCH, EVENT_TYPE, MONEY
-from transforms.runs import run_numbers, run_starts
-from transforms.schema import EVENT_TYPES, REJECT_REASONS
-
-COLUMNS: Final = (
-    "event_time",
-    "event_type",
-    "product_id",
-    "category_id",
-    "category_code",
-    "brand",
-    "price",
-    "user_id",
-    "user_session",
+from transforms.events import EVENT_BATCH, EVENT_TYPE
+from transforms.exact import billionths
+from transforms.grammar import COLUMNS, Header, parse_row
+from transforms.kernels import (
+    HIGH_BITS,
+    Bytes,
+    Flag,
+    Integer,
+    Integers,
+    Numbers,
+    Word,
+    Words,
+    count_bytes,
+    filled,
+    given,
+    helper,
+    kernel,
+    load_word,
+    mixed,
+    trailing_zeros,
+    zero_bytes,
 )
-"""The columns an input file must have."""
+from transforms.schema import EVENT_TYPES, MONEY_SCALE, REJECT_REASONS
+from transforms.session_keys import (
+    SESSION_NAMES,
+    UUID_LENGTH,
+    key_of_name,
+    session_key,
+    uuid_key,
+)
 
 REJECTED_BATCH = pl.Schema(
     {
@@ -48,214 +58,7 @@ REJECTED_BATCH = pl.Schema(
 )
 """Columns of a batch of rejected rows."""
 
-BOM: Final = b"\xef\xbb\xbf"
 _RAW_CHARACTERS: Final = 10_000
-_MAX_INTEGER: Final = 9_223_372_036_854_775_807
-_MAX_DECIMALS: Final = 9
-_INTEGER_DIGITS: Final = 20  # of an integer part below 10^20
-
-_INTEGER = re.compile(r" *\+?([0-9]+) *", re.ASCII)
-_PRICE = re.compile(r" *\+?([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?) *", re.ASCII)
-_EVENT_TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
-    r"(?: UTC|Z|([+-])([0-9]{2}):?([0-9]{2}))?",
-    re.ASCII,
-)
-_RESERVED_SESSION = re.compile(r"_timeout_[0-9]+\Z", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Header:
-    """The columns of one file, in its order; those the pipeline ignores are named None."""
-
-    columns: tuple[str | None, ...]
-
-    @property
-    def width(self) -> int:
-        """Number of fields in a row."""
-        return len(self.columns)
-
-    def field_name(self, position: int) -> str:
-        """A unique name for a field: its column, or a stand-in for an ignored one."""
-        return self.columns[position] or f"ignored_{position}"
-
-
-def parse_header(line: bytes, source: str) -> Header:
-    """Read a file's header line, with or without line end.
-
-    Raises:
-        InputError: A required column is missing or doubled, or the line is no CSV text.
-    """
-    text = line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
-    try:
-        names = _fields(text)
-    except ValueError as error:
-        raise InputError(
-            f"{source}: the first line is not a CSV header ({error}); it must name the columns "
-            + ", ".join(COLUMNS)
-        ) from error
-    missing = [name for name in COLUMNS if name not in names]
-    doubled = [name for name in COLUMNS if names.count(name) > 1]
-    if missing or doubled:
-        faults = [f"lacks {', '.join(missing)}"] if missing else []
-        faults += [f"names {', '.join(doubled)} more than once"] if doubled else []
-        shown = ", ".join(names)
-        raise InputError(
-            f"{source}: the header {' and '.join(faults)}; "
-            f"found: {shown[:200]}{'…' if len(shown) > 200 else ''}"  # noqa: PLR2004
-        )
-    return Header(tuple(name if name in COLUMNS else None for name in names))
-
-
-# The grammar of a row ----------------------------------------------------------------------------
-
-
-def split_fields(line: str) -> list[str]:
-    """Split a line at its commas as RFC 4180 does, within the line.
-
-    A quote that does not open its field is text.
-
-    Raises:
-        ValueError: A quoted field is not closed, or goes on after its closing quote.
-    """
-    if '"' not in line:
-        return line.split(",")
-    fields = []
-    position = 0
-    while True:
-        if line.startswith('"', position):
-            field, position = _quoted_field(line, position)
-        else:
-            end = line.find(",", position)
-            end = len(line) if end < 0 else end
-            field, position = line[position:end], end
-        fields.append(field)
-        if position == len(line):
-            return fields
-        position += 1
-
-
-def _fields(line: bytes) -> list[str]:
-    """The fields of a line; a ValueError means that it is no CSV text."""
-    if b"\0" in line:
-        raise ValueError("it has a NUL byte")
-    return split_fields(line.decode())
-
-
-def _quoted_field(line: str, start: int) -> tuple[str, int]:
-    """The field that opens at `start`, and the position of the comma or line end behind it."""
-    position = start + 1
-    while True:
-        close = line.find('"', position)
-        if close < 0:
-            raise ValueError("a quoted field is not closed")
-        if not line.startswith('"', close + 1):
-            break
-        position = close + 2
-    end = close + 1
-    if end < len(line) and line[end] != ",":
-        raise ValueError("text follows a closing quote")
-    return line[start + 1 : close].replace('""', '"'), end
-
-
-def parse_integer(text: str) -> int | None:
-    """The non-negative 64-bit integer that a field holds, or None."""
-    match = _INTEGER.fullmatch(text)
-    if match is None:
-        return None
-    digits = match[1].lstrip("0") or "0"
-    if len(digits) > len(str(_MAX_INTEGER)) or int(digits) > _MAX_INTEGER:
-        return None
-    return int(digits)
-
-
-def parse_price(text: str) -> Decimal | None:
-    """The price that a field holds: at least 0, below 10^20, at most 9 decimals; or None."""
-    match = _PRICE.fullmatch(text)
-    if match is None:
-        return None
-    mantissa, _, exponent_text = match[1].lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    significant = digits.rstrip("0")
-    if not significant:
-        return Decimal(0)
-    # An exponent too long to be an int's text cannot bring any digits this line holds in range.
-    sign = -1 if exponent_text.startswith("-") else 1
-    magnitude = exponent_text.lstrip("+-").lstrip("0") or "0"
-    if len(magnitude) > _INTEGER_DIGITS:
-        return None
-    # The value is 0.DIGITS × 10^point.
-    point = len(digits) - len(fraction) + sign * int(magnitude)
-    decimals = len(significant) - point
-    if point > _INTEGER_DIGITS or decimals > _MAX_DECIMALS:
-        return None
-    return Decimal((0, tuple(map(int, significant)), -decimals))
-
-
-def parse_event_time(text: str) -> dt.datetime | None:
-    """The UTC time, cut to the second, that a field holds; or None."""
-    match = _EVENT_TIME.fullmatch(text)
-    if match is None:
-        return None
-    *parts, sign, offset_hours, offset_minutes = match.groups()
-    try:
-        time = dt.datetime(*map(int, parts), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
-        if sign is not None:
-            if int(offset_minutes) > 59 or int(offset_hours) > 23:  # noqa: PLR2004
-                return None
-            offset = dt.timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
-            time = time - offset if sign == "+" else time + offset
-    except (ValueError, OverflowError):
-        return None
-    return time
-
-
-def parse_row(line: bytes, header: Header) -> dict[str, object] | str:  # noqa: PLR0911 - by reason
-    """Read one row by the grammar.
-
-    Args:
-        line: The row without its line end.
-        header: The file's columns.
-
-    Returns:
-        The values of an event batch by column, or the reason why the row is rejected.
-    """
-    try:
-        fields = _fields(line)
-    except ValueError:
-        return "malformed_row"
-    if len(fields) != header.width:
-        return "malformed_row"
-    text = dict(zip(header.columns, fields, strict=True))
-
-    row: dict[str, object] = {"event_time": parse_event_time(text["event_time"])}
-    if row["event_time"] is None:
-        return "bad_event_time"
-    row["event_type"] = text["event_type"]
-    if text["event_type"] not in EVENT_TYPES:
-        return "bad_event_type"
-    for name, parse in _NUMBERS:
-        row[name] = parse(text[name])
-        if row[name] is None and (text[name] or name != "category_id"):
-            return f"bad_{name}"
-    if _RESERVED_SESSION.search(text["user_session"]):
-        return "bad_user_session"
-    row["user_session"] = text["user_session"] or None
-    row["category_code"] = text["category_code"].lower() or None
-    row["brand"] = text["brand"].lower() or None
-    return row
-
-
-_NUMBERS: Sequence[tuple[str, Callable[[str], object]]] = (
-    ("product_id", parse_integer),
-    ("category_id", parse_integer),
-    ("price", parse_price),
-    ("user_id", parse_integer),
-)
-
-
-# Blocks of rows -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -264,10 +67,12 @@ class ParsedBlock:
 
     Attributes:
         events: The accepted rows, an event batch.
-        rejected: The others, a batch of rejected rows.
+        session_names: The names of its sessions whose keys do not tell them, each once.
+        rejected: The other rows, a batch of rejected rows.
     """
 
     events: pl.DataFrame
+    session_names: pl.DataFrame
     rejected: pl.DataFrame
 
     @property
@@ -285,159 +90,27 @@ def parse_block(data: bytes, header: Header, source: str, offset: int) -> Parsed
         source: Name of the file, for rejected rows.
         offset: Offset of the block's first byte in the file, after decompression.
     """
-    strings = _read_regular(data, header)
-    if strings is not None:
-        typed, proven = _typed(strings)
-        if proven.all():
-            return ParsedBlock(typed, pl.DataFrame(schema=REJECTED_BATCH))
-    return _parse_irregular(data, header, source, offset)
-
-
-def _read_regular(data: bytes, header: Header) -> pl.DataFrame | None:
-    """Read a block in which every line is provably `width` fields without quotes, or None."""
-    # Without quotes every line is a row and every comma splits fields. Polars takes a tab for a
-    # space, and a BOM for nothing.
-    if b'"' in data or b"\0" in data or b"\t" in data or data.startswith(BOM):
-        return None
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-        if b"\r" in data:
-            return None
-    for types in (_TYPES, _LENIENT_TYPES):
-        try:
-            frame = pl.read_csv(
-                data,
-                has_header=False,
-                schema={
-                    header.field_name(position): types.get(name or "", pl.String())
-                    for position, name in enumerate(header.columns)
-                },
-            )
-        except pl.exceptions.NoDataError:
-            return EVENT_STRINGS
-        except pl.exceptions.PolarsError:
-            continue  # an id that is no integer, an unknown event_type, a row too long, bad UTF-8
-        if (
-            frame.schema["category_id"] == pl.Int64
-            and frame["category_id"].null_count()
-            and (b", " in data or b" ," in data)
-        ):
-            continue  # to Polars, an integer of spaces alone is none
-        # Polars fills a short row with NULL from the right: a value in the last field of every row
-        # proves them whole, or else the count of commas does, because no row is too long.
-        whole = not frame[:, -1].null_count() or data.count(b",") == frame.height * (
-            header.width - 1
-        )
-        return frame.select(COLUMNS) if whole else None
-    return None
-
-
-_LENIENT_TYPES: Final[dict[str, pl.DataType]] = {
-    "category_code": pl.Categorical(),
-    "brand": pl.Categorical(),
-}
-_TYPES: Final[dict[str, pl.DataType]] = _LENIENT_TYPES | {
-    "event_type": EVENT_TYPE,
-    "product_id": pl.Int64(),
-    "category_id": pl.Int64(),
-    "user_id": pl.Int64(),
-}
-
-EVENT_STRINGS = pl.DataFrame(
-    schema={name: _LENIENT_TYPES.get(name, pl.String()) for name in COLUMNS}
-)
-
-
-def _typed(strings: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """Give split fields their types.
-
-    Returns:
-        An event batch of all rows, and which of them the grammar reads the same way.
-    """
-    times = _event_times(strings["event_time"])
-    proven = strings.select(
-        times.is_not_null(),
-        pl.col("event_type").cast(EVENT_TYPE, strict=False).is_not_null(),
-        *(
-            # Polars reads -0 as 0. A field that was not read as an integer must be all digits,
-            # and small enough.
-            pl.col(name) > 0
-            if strings.schema[name] == pl.Int64
-            else pl.when(pl.col(name).is_not_null()).then(
-                pl.col(name).str.contains("^[0-9]+$")
-                & pl.col(name).cast(pl.Int64, strict=False).is_not_null()
-            )
-            for name in ("product_id", "user_id", "category_id")
-        ),
-        pl.col("price").str.contains(r"^[0-9]{1,15}(\.[0-9]{1,9})?$"),
-        reserved=~pl.col("user_session").str.contains("_timeout_", literal=True),
-    ).with_columns(
-        pl.col("category_id", "reserved").fill_null(value=True),
+    given_bytes = np.frombuffer(data, np.uint8)
+    lines = count_bytes(given_bytes, _NEWLINE) + 1
+    padded = np.empty(len(data) + _PADDING, np.uint8)
+    padded[: len(data)] = given_bytes
+    padded[len(data) :] = _NEWLINE
+    rows = _Rows(lines)
+    odd_lines = np.empty((lines, 2), np.int64)
+    roles = [-1 if name is None else COLUMNS.index(name) for name in header.columns]
+    rows.count, rows.texts, odd = _read_lines(
+        padded,
+        len(data) + 1,
+        np.array(roles, np.int64),
+        b'"' in data or b"\0" in data,
+        _is_text(data),
+        *rows.columns,
+        odd_lines,
     )
-    typed = strings.select(
-        times,
-        pl.col("event_type").cast(EVENT_TYPE, strict=False),
-        pl.col("product_id", "category_id").cast(pl.Int64, strict=False),
-        "category_code",
-        "brand",
-        pl.col("price").cast(MONEY, strict=False),
-        pl.col("user_id").cast(pl.Int64, strict=False),
-        "user_session",
-    )
-    proof = proven.select(pl.all_horizontal(pl.all())).to_series()
-    return (
-        typed.with_columns(lower_case(typed["category_code"]), lower_case(typed["brand"])),
-        proof.fill_null(value=False),
-    )
-
-
-def _event_times(texts: pl.Series) -> pl.Series:
-    """The times of texts in REES46's form, NULL for others.
-
-    The files are in the order of time, with 20 events a second: each text is parsed once a run.
-    """
-    starts = run_starts(texts.to_frame(), [texts.name])
-    distinct = texts.gather(starts)
-    # Polars takes spaces, signs and single digits for digits, and 60 for a second.
-    regular = distinct.str.contains("^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9] UTC$")
-    times = (
-        distinct.to_frame("text")
-        .select(
-            pl.when(regular).then(
-                pl.col("text")
-                .str.to_datetime("%Y-%m-%d %H:%M:%S UTC", time_unit="us", strict=False, cache=False)
-                .dt.replace_time_zone("UTC")
-            )
-        )
-        .to_series()
-    )
-    return times.gather(run_numbers(starts, len(texts))).alias(texts.name)
-
-
-def lower_case(text: pl.Series) -> pl.Series:
-    """Lower-case a dictionary-encoded column as Python's `str.lower`; Polars' own differs."""
-    values = text.unique().cast(pl.String).to_list()
-    changed = {value: value.lower() for value in values if value and value != value.lower()}
-    if not changed:
-        return text
-    return text.cast(pl.String).replace(changed).cast(pl.Categorical)
-
-
-def _parse_irregular(data: bytes, header: Header, source: str, offset: int) -> ParsedBlock:
-    """Parse a block line by line: those that can be are parsed together, the others one by one."""
-    lines = split_lines(data)
-    together, fields_data = _simple_lines(lines, header)
-    strings = _read_regular(fields_data, header)
-    if strings is None or strings.height != together.sum():
-        together = pl.repeat(value=False, n=lines.height, eager=True)
-        strings = EVENT_STRINGS
-    typed, proven = _typed(strings)
-
-    alone = lines.with_columns(
-        done=pl.Series(_scatter(together.to_numpy(), proven.to_numpy()), dtype=pl.Boolean)
-    ).filter(~pl.col("done"))
-    rows, rejected = [], []
-    for start, line in alone.select("start", "line").iter_rows():
+    rows.look_up_texts(data)
+    rejected = []
+    for start, end in odd_lines[:odd].tolist():
+        line = data[start:end]
         row = parse_row(line, header)
         if isinstance(row, str):
             raw = line.decode(errors="replace")[:_RAW_CHARACTERS]
@@ -445,69 +118,595 @@ def _parse_irregular(data: bytes, header: Header, source: str, offset: int) -> P
         else:
             rows.append(row)
     return ParsedBlock(
-        pl.concat([typed.filter(proven), pl.DataFrame(rows, schema=EVENT_BATCH)]),
+        rows.event_batch(),
+        rows.session_names(),
         pl.DataFrame(rejected, schema=REJECTED_BATCH, orient="row"),
     )
 
 
-def _scatter(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A mask over all lines from a mask over the chosen ones."""
-    result = np.zeros(len(chosen), dtype=bool)
-    result[chosen] = values
-    return result
-
-
-def split_lines(data: bytes) -> pl.DataFrame:
-    """Split a block into its lines that are not blank.
-
-    Returns:
-        Columns `start` (Int64, offset in the block) and `line` (Binary, without line end).
-    """
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    if not data.endswith(b"\n"):
-        ends = np.append(ends, len(data))
-    offsets = np.empty(len(ends) + 1, np.int64)
-    offsets[0] = 0
-    offsets[1:] = np.minimum(ends + 1, len(data))
-    array = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-    line = pl.col("line").bin
-    # A CR without an LF behind it is text.
-    end = pl.when(line.ends_with(b"\r\n")).then(2).otherwise(line.ends_with(b"\n").cast(pl.Int32))
-    return (
-        pl.DataFrame({"start": offsets[:-1], "line": pl.Series(pl.from_arrow(array))})
-        .with_columns(line.slice(0, line.size().cast(pl.Int64) - end))
-        .filter(line.size() > 0)
-    )
-
-
-def _simple_lines(lines: pl.DataFrame, header: Header) -> tuple[pl.Series, bytes]:
-    """Find the lines whose fields a comma splits and whose quotes, if any, wrap whole fields.
-
-    Returns:
-        Which lines they are, and a block of them without the quotes.
-    """
-    text = _texts(lines["line"]).to_frame("text")
-    field = r'(?:[^",\t\r\x00]*|"[^",\t\r\x00]*")'
-    whole = pl.col("text").str.contains(f"^{field}(?:,{field}){{{header.width - 1}}}$")
-    simple = text.select(
-        (whole & ~pl.col("text").str.starts_with(BOM.decode())).fill_null(value=False)
-    ).to_series()
-    chosen = text.filter(simple).select(pl.col("text").str.replace_all('"', "", literal=True))
-    return simple, "\n".join(chosen["text"].to_list()).encode()
-
-
-def _texts(lines: pl.Series) -> pl.Series:
-    """The lines as text, NULL where one is no UTF-8."""
+def _is_text(data: bytes) -> bool:
+    """True where all of it is UTF-8."""
+    if data.isascii():
+        return True
     try:
-        return lines.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        return pl.Series(map(_text, lines), dtype=pl.String)
-
-
-def _text(line: bytes) -> str | None:
-    try:
-        return line.decode()
+        data.decode()
     except UnicodeDecodeError:
-        return None
+        return False
+    return True
+
+
+class _Rows:
+    """The rows of a block, column by column, as a kernel fills them.
+
+    Attributes:
+        count: Rows filled.
+        texts: Number of distinct texts of categories and brands, the first of which is none.
+        columns: The arrays that `_read_lines` fills, in the order of its arguments.
+    """
+
+    def __init__(self, lines: int) -> None:
+        self.count = 0
+        self.texts = 1
+        self._microseconds = np.empty(lines, np.int64)
+        self._types = np.empty(lines, np.uint8)
+        self._products = np.empty(lines, np.int64)
+        self._categories = np.empty(lines, np.int64)
+        self._category_codes = np.empty(lines, np.uint32)
+        self._brands = np.empty(lines, np.uint32)
+        self._prices = np.empty((lines, 2), np.uint64)
+        self._users = np.empty(lines, np.int64)
+        self._session_high = np.empty(lines, np.uint64)
+        self._session_low = np.empty(lines, np.uint64)
+        self._session_kinds = np.empty(lines, np.uint8)
+        self._text_starts = np.empty(2 * lines + 1, np.int64)
+        self._text_lengths = np.empty(2 * lines + 1, np.int64)
+        self.columns = (
+            self._microseconds,
+            self._types,
+            self._products,
+            self._categories,
+            self._category_codes,
+            self._brands,
+            self._prices,
+            self._users,
+            self._session_high,
+            self._session_low,
+            self._session_kinds,
+            self._text_starts,
+            self._text_lengths,
+        )
+
+    def look_up_texts(self, data: bytes) -> None:
+        """Read the texts that the kernel found, and give sessions that are no UUID their keys."""
+        places = zip(
+            self._text_starts[1 : self.texts].tolist(),
+            self._text_lengths[1 : self.texts].tolist(),
+            strict=True,
+        )
+        self._dictionary: list[str | None] = [
+            None,
+            *(data[start : start + length].decode().lower() for start, length in places),
+        ]
+        self._names: dict[str, tuple[int, int]] = {}
+        for row in np.flatnonzero(self._session_kinds[: self.count] == _NAMED).tolist():
+            # The kernel has left the name's place where its key goes.
+            start = int(self._session_high[row])
+            name = data[start : start + int(self._session_low[row])].decode()
+            if name not in self._names:
+                self._names[name] = key_of_name(name)
+            self._session_high[row], self._session_low[row] = self._names[name]
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row that `parse_row` has read."""
+        at = self.count
+        self._microseconds[at] = (row["event_time"] - _EPOCH) // dt.timedelta(microseconds=1)
+        self._types[at] = EVENT_TYPES.index(row["event_type"])
+        self._products[at] = row["product_id"]
+        self._categories[at] = _NONE if row["category_id"] is None else row["category_id"]
+        self._category_codes[at] = self._code(row["category_code"])
+        self._brands[at] = self._code(row["brand"])
+        units = billionths(row["price"])
+        self._prices[at] = units & _LOW_HALF, units >> 64
+        self._users[at] = row["user_id"]
+        self._session_kinds[at] = _MISSING
+        if (name := row["user_session"]) is not None:
+            high, low, is_uuid = session_key(name)
+            self._session_kinds[at] = _UUID if is_uuid else _NAMED
+            self._session_high[at], self._session_low[at] = high, low
+            if not is_uuid:
+                self._names[name] = high, low
+        self.count += 1
+
+    def _code(self, text: str | None) -> int:
+        if text is None:
+            return 0
+        self._dictionary.append(text)
+        return len(self._dictionary) - 1
+
+    def event_batch(self) -> pl.DataFrame:
+        """The rows as an event batch; the arrays are handed over, not copied."""
+        texts = pl.Series(self._dictionary, dtype=pl.Categorical)
+        has_session = self._session_kinds[: self.count] != _MISSING
+        columns = {
+            "event_time": self._series(pa.timestamp("us", "UTC"), self._microseconds),
+            "event_type": self._series(pa.uint8(), self._types).cat.to(EVENT_TYPE),
+            "product_id": self._series(pa.int64(), self._products),
+            "category_id": self._series(
+                pa.int64(), self._categories, self._categories[: self.count] != _NONE
+            ),
+            "category_code": texts.gather(self._series(pa.uint32(), self._category_codes)),
+            "brand": texts.gather(self._series(pa.uint32(), self._brands)),
+            "price": self._series(pa.decimal128(38, MONEY_SCALE), self._prices),
+            "user_id": self._series(pa.int64(), self._users),
+            "session_high": self._series(pa.uint64(), self._session_high, has_session),
+            "session_low": self._series(pa.uint64(), self._session_low, has_session),
+        }
+        return pl.DataFrame(columns, schema=EVENT_BATCH)
+
+    def _series(
+        self, arrow_type: pa.DataType, values: npt.NDArray[Any], valid: Any = None
+    ) -> pl.Series:
+        """A series of the filled part of an array, NULL where not valid."""
+        bits = None
+        if valid is not None and not valid.all():
+            bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        array = pa.Array.from_buffers(arrow_type, self.count, [bits, pa.py_buffer(values)])
+        return pl.Series(pl.from_arrow(array))
+
+    def session_names(self) -> pl.DataFrame:
+        """The names that the keys do not tell, a `SESSION_NAMES` frame."""
+        rows = [(*key, name) for name, key in self._names.items()]
+        return pl.DataFrame(rows, schema=SESSION_NAMES, orient="row")
+
+
+# The kernel ---------------------------------------------------------------------------------------
+
+_PADDING: Final = 16  # bytes behind the last line that may be looked at
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+_COMMA: Final = ord(",")
+_QUOTE: Final = ord('"')
+_ZERO: Final = ord("0")
+_COMMAS: Final = Word(int.from_bytes(b"," * 8))
+_NEWLINES: Final = Word(int.from_bytes(b"\n" * 8))
+_QUOTES: Final = Word(int.from_bytes(b'"' * 8))
+
+_LOW_HALF: Final = (1 << 64) - 1
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NONE: Final = -1  # for a category_id
+_ODD: Final = -1  # what the kernel does not read; numbers of the grammar are not negative
+_MISSING, _UUID, _NAMED = range(3)  # kinds of sessions
+
+(
+    _EVENT_TIME,
+    _EVENT_TYPE,
+    _PRODUCT_ID,
+    _CATEGORY_ID,
+    _CATEGORY_CODE,
+    _BRAND,
+    _PRICE,
+    _USER_ID,
+    _USER_SESSION,
+) = range(len(COLUMNS))
+_VIEW, _CART, _REMOVE_FROM_CART, _PURCHASE = range(len(EVENT_TYPES))
+
+
+def _word(text: bytes) -> Word:
+    """The word that `load_word` makes of eight bytes or, followed by zeros, of fewer."""
+    return Word(int.from_bytes(text, "little"))
+
+
+_VIEW_WORD: Final = _word(b"view")
+_CART_WORD: Final = _word(b"cart")
+_PURCHASE_WORD: Final = _word(b"purchase")
+_REMOVE_WORDS: Final = (_word(b"remove_f"), _word(b"rom_cart"))
+_UTC_WORD: Final = _word(b" UTC")
+_TIMEOUT_WORD: Final = _word(b"_timeout")
+_TIME_LENGTH: Final = len("2019-10-01 00:00:00 UTC")
+_SECOND: Final = 1_000_000  # microseconds
+
+
+@helper
+def _first_bytes(word: Word, count: Integer) -> Word:
+    """A word with all but its first bytes, at least one, set to 0."""
+    return word << Word(64 - 8 * count) >> Word(64 - 8 * count)
+
+
+@helper
+def _eight_digits(word: Word) -> Integer:
+    """The number that eight digits write, or −1 (SWAR: three multiplications)."""
+    tens = word & Word(0xF0F0F0F0F0F0F0F0)
+    above_nine = (word + Word(0x0606060606060606)) & Word(0xF0F0F0F0F0F0F0F0)
+    if tens | above_nine >> Word(4) != Word(0x3333333333333333):
+        return _ODD
+    digits = word - Word(0x3030303030303030)
+    pairs = digits * Word(10) + (digits >> Word(8))
+    low = (pairs & Word(0x000000FF000000FF)) * Word(0x000F424000000064)
+    high = (pairs >> Word(16) & Word(0x000000FF000000FF)) * Word(0x0000271000000001)
+    return np.int64((low + high) >> Word(32))
+
+
+@helper
+def _integer(data: Bytes, start: Integer, end: Integer) -> Integer:
+    """The number that 1 to 19 digits write, at most 2^63 − 1, or −1."""
+    if end <= start or end - start > 19:
+        return _ODD
+    first = (end - start) % 8
+    value = Word(0)
+    if first:
+        digits = load_word(data, start) << Word(64 - 8 * first)
+        number = _eight_digits(digits | Word(0x3030303030303030) >> Word(8 * first))
+        if number < 0:
+            return _ODD
+        value = Word(number)
+    for position in range(start + first, end, 8):
+        number = _eight_digits(load_word(data, position))
+        if number < 0:
+            return _ODD
+        value = value * Word(100_000_000) + Word(number)
+    return np.int64(value)  # above 2^63 − 1 it is negative
+
+
+@helper
+def _two_digits(data: Bytes, position: Integer) -> Integer:
+    """The number that two digits write, or a large negative one."""
+    tens, ones = np.int64(data[position]) - _ZERO, np.int64(data[position + 1]) - _ZERO
+    if tens < 0 or tens > 9 or ones < 0 or ones > 9:
+        return -10_000
+    return 10 * tens + ones
+
+
+@helper
+def _date(data: Bytes, start: Integer) -> tuple[bool, Integer]:
+    """Whether ten bytes write a date, YYYY-MM-DD, and the microseconds from 1970 to it.
+
+    The days of a date by Howard Hinnant's `days_from_civil`.
+    """
+    year = 100 * _two_digits(data, start) + _two_digits(data, start + 2)
+    month, day = _two_digits(data, start + 5), _two_digits(data, start + 8)
+    if data[start + 4] != ord("-") or data[start + 7] != ord("-") or year < 1:
+        return False, 0
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    last = 31
+    if month == 4 or month == 6 or month == 9 or month == 11:
+        last = 30
+    elif month == 2:
+        last = 29 if leap else 28
+    if month < 1 or month > 12 or day < 1 or day > last:
+        return False, 0
+    of_march = year - (month <= 2)
+    era = of_march // 400
+    year_of_era = of_march - era * 400
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    days = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return True, (era * 146_097 + days - 719_468) * 86_400 * _SECOND
+
+
+@helper
+def _time_of_day(data: Bytes, start: Integer) -> Integer:
+    """The microseconds of the day that ` HH:MM:SS UTC` writes, or a negative number."""
+    hour, minute = _two_digits(data, start + 1), _two_digits(data, start + 4)
+    second = _two_digits(data, start + 7)
+    if (
+        data[start] != ord(" ")
+        or data[start + 3] != ord(":")
+        or data[start + 6] != ord(":")
+        or _first_bytes(load_word(data, start + 9), 4) != _UTC_WORD
+        or hour > 23
+        or minute > 59
+        or second > 59
+        or min(hour, minute, second) < 0
+    ):
+        return _ODD
+    return (3600 * hour + 60 * minute + second) * _SECOND
+
+
+@helper
+def _type_of_event(data: Bytes, start: Integer, end: Integer) -> Integer:
+    """The number of an event type, or −1."""
+    word = load_word(data, start)
+    if end - start == 4:
+        if _first_bytes(word, 4) == _VIEW_WORD:
+            return _VIEW
+        if _first_bytes(word, 4) == _CART_WORD:
+            return _CART
+    elif end - start == 8 and word == _PURCHASE_WORD:
+        return _PURCHASE
+    elif (
+        end - start == 16
+        and word == _REMOVE_WORDS[0]
+        and load_word(data, start + 8) == _REMOVE_WORDS[1]
+    ):
+        return _REMOVE_FROM_CART
+    return _ODD
+
+
+@helper
+def _price(data: Bytes, start: Integer, end: Integer) -> Integer:
+    """The billionths of a price of at most 9 digits and 9 decimals, or −1."""
+    point = start
+    while point < end and data[point] != ord("."):
+        point += 1
+    if point - start > 9 or end - point > 10:
+        return _ODD
+    units = _integer(data, start, point)
+    if units < 0:
+        return _ODD
+    units = units * 10**9
+    if point < end:
+        decimals = _integer(data, point + 1, end)
+        if decimals < 0:
+            return _ODD
+        for _ in range(10 - (end - point)):
+            decimals = decimals * 10
+        units = units + decimals
+    return units
+
+
+@helper
+def _is_reserved(data: Bytes, start: Integer, end: Integer) -> Flag:
+    """True where a text ends in `_timeout_` and digits."""
+    digits = end
+    while digits > start and data[digits - 1] - _ZERO < 10 and data[digits - 1] >= _ZERO:
+        digits -= 1
+    return (
+        digits < end
+        and digits - start >= 9
+        and load_word(data, digits - 9) == _TIMEOUT_WORD
+        and data[digits - 1] == ord("_")
+    )
+
+
+@helper
+def _code_of_text(
+    data: Bytes,
+    start: Integer,
+    end: Integer,
+    table: npt.NDArray[np.int32],
+    text_starts: Integers,
+    text_lengths: Integers,
+    texts: Integer,
+) -> Integer:
+    """The number of a text among those found so far; `texts` where it is a new one."""
+    length = end - start
+    hashed = Word(length)
+    for position in range(start, end, 8):
+        word = load_word(data, position)
+        hashed = mixed(hashed, word if end - position >= 8 else _first_bytes(word, end - position))
+    slot = np.int64(hashed & Word(len(table) - 1))
+    while table[slot] >= 0:
+        code = table[slot]
+        if text_lengths[code] == length:
+            place = text_starts[code] - start
+            equal = True
+            for position in range(start, end, 8):
+                difference = load_word(data, position) ^ load_word(data, place + position)
+                if end - position < 8:
+                    difference = _first_bytes(difference, end - position)
+                if difference:
+                    equal = False
+                    break
+            if equal:
+                return np.int64(code)
+        slot = (slot + 1) & (len(table) - 1)
+    table[slot] = texts
+    text_starts[texts] = start
+    text_lengths[texts] = length
+    return texts
+
+
+@helper
+def _split_quoted(
+    data: Bytes, start: Integer, end: Integer, is_text: bool, begins: Integers, ends: Integers
+) -> Integer:
+    """Split a line whose quotes, if any, wrap whole fields; the number of fields, or −1."""
+    fields = 0
+    position = start
+    while True:
+        is_quoted = position < end and data[position] == _QUOTE
+        begin = position + 1 if is_quoted else position
+        close = begin
+        while close < end and data[close] != (_QUOTE if is_quoted else _COMMA):
+            if data[close] == 0 or (data[close] >= 128 and not is_text):
+                return _ODD
+            close += 1
+        position = close
+        if is_quoted:
+            if close == end:
+                return _ODD
+            position += 1
+            if position < end and data[position] != _COMMA:
+                return _ODD
+        if fields < len(ends):
+            begins[fields], ends[fields] = begin, close
+        fields += 1
+        if position == end:
+            return fields
+        position += 1
+
+
+_SIGNATURE = types.UniTuple(types.int64, 3)(
+    given(types.uint8),
+    types.int64,
+    given(types.int64),
+    types.boolean,
+    types.boolean,
+    filled(types.int64),
+    filled(types.uint8),
+    filled(types.int64),
+    filled(types.int64),
+    filled(types.uint32),
+    filled(types.uint32),
+    filled(types.uint64, 2),
+    filled(types.int64),
+    filled(types.uint64),
+    filled(types.uint64),
+    filled(types.uint8),
+    filled(types.int64),
+    filled(types.int64),
+    filled(types.int64, 2),
+)
+
+
+@kernel(_SIGNATURE)
+def _read_lines(
+    data: Bytes,
+    size: int,
+    roles: Integers,
+    has_quotes: bool,
+    is_text: bool,
+    microseconds: Integers,
+    event_types: Bytes,
+    products: Integers,
+    categories: Integers,
+    category_codes: Numbers,
+    brands: Numbers,
+    prices: Words,
+    users: Integers,
+    session_high: Words,
+    session_low: Words,
+    session_kinds: Bytes,
+    text_starts: Integers,
+    text_lengths: Integers,
+    odd_lines: Integers,
+) -> tuple[int, int, int]:
+    """Read the lines of a block that have the usual form.
+
+    Args:
+        data: The lines and `_PADDING` newlines behind them, of which the first ends the last line.
+        size: The bytes of the lines, and that one.
+        roles: Of each field, the number of its column in `COLUMNS`, or −1.
+        has_quotes: There may be quotes or NUL bytes.
+        is_text: All of it is UTF-8.
+        microseconds: Filled, as those below, with a value for each row that is read.
+        event_types: Numbers of `EVENT_TYPES`.
+        products: Ids.
+        categories: Ids, `_NONE` for NULL.
+        category_codes: Numbers of texts, 0 for NULL.
+        brands: The same.
+        prices: Billionths, the low and the high half.
+        users: Ids.
+        session_high: High half of a UUID; of another name, where it starts.
+        session_low: Low half; of another name, its length.
+        session_kinds: `_MISSING`, `_UUID` or `_NAMED`.
+        text_starts: Where each text of categories and brands begins; the first is none.
+        text_lengths: Its bytes.
+        odd_lines: Filled with the start and end of each line that is not read.
+
+    Returns:
+        The number of rows, of texts and of odd lines.
+    """
+    width = len(roles)
+    begins, ends = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    slots = 16
+    while slots < 2 * len(text_starts):
+        slots *= 2
+    table = np.full(slots, -1, np.int32)
+    rows, odds = 0, 0
+    texts = 1
+    field = 0
+    line = 0
+    suspects = Word(0)
+    date_start, date_end = Word(0), Word(0)
+    date: Integer = 0
+    for position in range(0, size, 8):
+        word = load_word(data, position)
+        if has_quotes:
+            suspects |= zero_bytes(word ^ _QUOTES) | zero_bytes(word)
+        if not is_text:
+            suspects |= word & HIGH_BITS
+        marks = zero_bytes(word ^ _COMMAS) | zero_bytes(word ^ _NEWLINES)
+        while marks:
+            mark = position + trailing_zeros(marks) // 8
+            marks &= marks - Word(1)
+            if mark >= size:
+                break
+            if data[mark] == _COMMA:
+                if field < width:
+                    ends[field] = mark
+                field += 1
+                if field < width:
+                    begins[field] = mark + 1
+                continue
+            start, end = line, mark
+            line = mark + 1
+            fields: Integer = field + 1
+            field = 0
+            if end > start and data[end - 1] == _RETURN and end < size - 1:
+                end -= 1  # a CR at the end of the data is text
+            is_suspect, suspects = suspects != 0, Word(0)
+            if is_suspect:
+                # What is suspect may be on the next line, whose first bytes are in this word.
+                if has_quotes:
+                    suspects |= zero_bytes(word ^ _QUOTES) | zero_bytes(word)
+                if not is_text:
+                    suspects |= word & HIGH_BITS
+                fields = _split_quoted(data, start, end, is_text, begins, ends)
+            else:
+                begins[0] = start
+                ends[width - 1] = end
+            if end == start:
+                continue
+            is_usual: Flag = fields == width
+            for number in range(width):
+                if not is_usual:
+                    break
+                role, first, last = roles[number], begins[number], ends[number]
+                if role == _EVENT_TIME:
+                    is_usual = last - first == _TIME_LENGTH
+                    if is_usual:
+                        if (
+                            load_word(data, first) != date_start
+                            or load_word(data, first + 2) != date_end
+                        ):
+                            is_usual, date = _date(data, first)
+                            date_start = load_word(data, first) if is_usual else Word(0)
+                            date_end = load_word(data, first + 2)
+                        time = _time_of_day(data, first + 10)
+                        is_usual = is_usual and time >= 0
+                        microseconds[rows] = date + time
+                elif role == _EVENT_TYPE:
+                    kind = _type_of_event(data, first, last)
+                    is_usual = kind >= 0
+                    event_types[rows] = kind
+                elif role == _PRODUCT_ID:
+                    products[rows] = _integer(data, first, last)
+                    is_usual = products[rows] >= 0
+                elif role == _CATEGORY_ID:
+                    categories[rows] = _integer(data, first, last)
+                    is_usual = first == last or categories[rows] >= 0
+                elif role == _CATEGORY_CODE or role == _BRAND:
+                    code: Integer = 0
+                    if first < last:
+                        code = _code_of_text(
+                            data, first, last, table, text_starts, text_lengths, texts
+                        )
+                        texts += code == texts
+                    if role == _BRAND:
+                        brands[rows] = code
+                    else:
+                        category_codes[rows] = code
+                elif role == _PRICE:
+                    units = _price(data, first, last)
+                    is_usual = units >= 0
+                    prices[rows, 0], prices[rows, 1] = Word(units), Word(0)
+                elif role == _USER_ID:
+                    users[rows] = _integer(data, first, last)
+                    is_usual = users[rows] >= 0
+                elif role == _USER_SESSION:
+                    session_kinds[rows] = _MISSING
+                    if first < last:
+                        is_uuid: Flag = False
+                        if last - first == UUID_LENGTH:
+                            is_uuid, session_high[rows], session_low[rows] = uuid_key(data, first)
+                        session_kinds[rows] = _UUID
+                        if not is_uuid:
+                            is_usual = not _is_reserved(data, first, last)
+                            session_kinds[rows] = _NAMED
+                            session_high[rows], session_low[rows] = Word(first), Word(last - first)
+            if is_usual:
+                rows += 1
+            else:
+                odd_lines[odds, 0], odd_lines[odds, 1] = start, end
+                odds += 1
+    return rows, texts, odds

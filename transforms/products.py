@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numba import types
 
-from transforms.events import EVENT_SUMS, event_values
-from transforms.runs import aggregate_runs, run_numbers, run_starts
-from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
+from transforms.events import EVENT_SUMS
+from transforms.exact import Halves, add_money, halves_of_money, money_of_halves
+from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel, number_keys
+from transforms.schema import (
+    CATEGORY_LEVELS,
+    DIM_CATEGORIES,
+    DIM_PRODUCTS,
+    EVENT_TYPES,
+    UNKNOWN_CATEGORY,
+)
 
 
 @dataclass(frozen=True)
@@ -19,8 +28,8 @@ class IndexedProducts:
     Attributes:
         index: The row of `text` of each event's product (UInt32).
         text: The product_ids, each once.
-        sums: One row per product and (`brand`, `category_id`, `category_code`), or several, with
-            `product_id` and `EVENT_SUMS`.
+        sums: One row per product and (`brand`, `category_id`, `category_code`), with `product_id`
+            and `EVENT_SUMS`.
     """
 
     index: pl.Series
@@ -32,19 +41,154 @@ _VARIANT = ("product_id", "brand", "category_id", "category_code")
 
 
 def index_products(events: pl.DataFrame) -> IndexedProducts:
-    """Find the products of kept events and sum over them, with one sort."""
-    order = events["product_id"].arg_sort()
-    ordered = events.select(pl.col(*_VARIANT, "event_type", "price").gather(order)).select(
-        *_VARIANT, *event_values()
+    """Find the products of kept events and sum over their variants."""
+    index, first_events = number_keys(events["product_id"].to_numpy())
+    first_of_variants = np.empty(events.height, np.uint32)
+    sums = np.empty((events.height, len(EVENT_SUMS) - 1), np.int64)
+    revenue = np.empty((events.height, 2), np.uint64)
+    count = _sum_variants(
+        index,
+        len(first_events),
+        events["brand"].to_physical().fill_null(_NO_CODE).to_numpy(),
+        events["category_code"].to_physical().fill_null(_NO_CODE).to_numpy(),
+        events["category_id"].fill_null(_NO_CATEGORY).to_numpy(),
+        events["event_type"].to_physical().to_numpy(),
+        halves_of_money(events["price"]),
+        first_of_variants,
+        sums,
+        revenue,
     )
-    starts = run_starts(ordered, ["product_id"])
-    index = np.empty(events.height, np.uint32)
-    index[order.to_numpy()] = run_numbers(starts, events.height).to_numpy()
     return IndexedProducts(
-        pl.Series(index, dtype=pl.UInt32),
-        ordered["product_id"].gather(starts).cast(pl.String),
-        aggregate_runs(ordered, run_starts(ordered, _VARIANT), first=_VARIANT, sums=EVENT_SUMS),
+        pl.Series(index),
+        events["product_id"].gather(first_events).cast(pl.String),
+        _sums_frame(events, first_of_variants[:count], sums[:count], revenue[:count]),
     )
+
+
+_TEXTS = ("brand", "category_code")
+_NO_CODE = 2**32 - 1
+_NO_CATEGORY = -1  # ids are not negative
+_PURCHASE = EVENT_TYPES.index("purchase")
+
+
+@kernel(
+    types.int64(
+        given(types.uint32),
+        types.int64,
+        given(types.uint32),
+        given(types.uint32),
+        given(types.int64),
+        given(types.uint8),
+        given(types.uint64, 2),
+        filled(types.uint32),
+        filled(types.int64, 2),
+        filled(types.uint64, 2),
+    )
+)
+def _sum_variants(
+    products: Numbers,
+    product_count: int,
+    brands: Numbers,
+    codes: Numbers,
+    categories: Integers,
+    event_types: Bytes,
+    prices: Halves,
+    firsts: Numbers,
+    sums: Integers,
+    revenue: Halves,
+) -> int:
+    """Sum over the variants of products.
+
+    Args:
+        products: Each event's product, by its number.
+        product_count: Number of products.
+        brands: Codes.
+        codes: Codes of category_code.
+        categories: Ids.
+        event_types: Numbers of `EVENT_TYPES`.
+        prices: Low and high half.
+        firsts: Filled with the first event of each variant.
+        sums: Filled for each variant: events, then those of each type.
+        revenue: Filled for each variant.
+
+    Returns:
+        The number of variants.
+    """
+    found = 0
+    latest = np.full(product_count, -1, np.int64)
+    earlier = np.empty(len(products), np.int64)  # the product's variant before this one
+    for row in range(len(products)):
+        variant = latest[products[row]]
+        while variant >= 0:
+            first = firsts[variant]
+            if (
+                brands[first] == brands[row]
+                and categories[first] == categories[row]
+                and codes[first] == codes[row]
+            ):
+                break
+            variant = earlier[variant]
+        if variant < 0:
+            variant = found
+            found += 1
+            earlier[variant] = latest[products[row]]
+            latest[products[row]] = variant
+            firsts[variant] = row
+            sums[variant] = 0
+            revenue[variant] = 0
+        sums[variant, 0] += 1
+        sums[variant, 1 + event_types[row]] += 1
+        if event_types[row] == _PURCHASE:
+            add_money(revenue, variant, prices, row)
+    return found
+
+
+def add_up(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up partial aggregates: `IndexedProducts.sums` of several shards to one like it."""
+    rows = pl.concat(parts, rechunk=True)
+    numbers, firsts = number_keys(
+        rows["product_id"].to_numpy(),
+        *(rows[name].to_physical().cast(pl.Int64).fill_null(-1).to_numpy() for name in _TEXTS),
+        rows["category_id"].fill_null(_NO_CATEGORY).to_numpy(),
+    )
+    sums = np.zeros((len(firsts), len(EVENT_SUMS) - 1), np.int64)
+    revenue = np.zeros((len(firsts), 2), np.uint64)
+    counts = np.ascontiguousarray(rows.select(EVENT_SUMS[:-1]).to_numpy())
+    _add_rows(numbers, counts, halves_of_money(rows["revenue"]), sums, revenue)
+    return _sums_frame(rows, firsts, sums, revenue)
+
+
+def _sums_frame(
+    rows: pl.DataFrame, firsts: Numbers, sums: Integers, revenue: Halves
+) -> pl.DataFrame:
+    """Variants as they stand in their first rows, and what was summed over them."""
+    return rows.select(pl.col(_VARIANT).gather(firsts)).with_columns(
+        *(pl.Series(name, sums[:, column]) for column, name in enumerate(EVENT_SUMS[:-1])),
+        money_of_halves(revenue).alias("revenue"),
+    )
+
+
+@kernel(
+    types.void(
+        given(types.uint32),
+        given(types.int64, 2),
+        given(types.uint64, 2),
+        filled(types.int64, 2),
+        filled(types.uint64, 2),
+    )
+)
+def _add_rows(
+    numbers: Numbers,
+    counts: Integers,
+    money: Halves,
+    sums: Integers,
+    revenue: Halves,
+) -> None:
+    """Add each row of counts and money to the sums of its number."""
+    for row in range(len(numbers)):
+        for column in range(counts.shape[1]):
+            sums[numbers[row], column] += counts[row, column]
+        add_money(revenue, numbers[row], money, row)
 
 
 def combine_products(sums: pl.DataFrame) -> pl.DataFrame:

@@ -11,9 +11,11 @@ from types import MappingProxyType
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 
 from transforms.errors import RunError
 from transforms.events import MONEY
+from transforms.kernels import number_keys
 from transforms.schema import (
     DATA_QUALITY,
     REJECT_REASONS,
@@ -23,6 +25,7 @@ from transforms.schema import (
     Severity,
     Table,
 )
+from transforms.texts import words_of_texts
 
 CHECKED = pl.Schema(
     {
@@ -111,23 +114,24 @@ MEASURES: Mapping[str, Mapping[str, pl.Expr]] = MappingProxyType(
 """Sums over tables; a measure is equal in all tables that have it."""
 
 
-def check_batch(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+def check_batch(table: Table, frame: pl.DataFrame, encoded: Mapping[str, pa.Array]) -> pl.DataFrame:
     """Check one batch of a table.
 
     Args:
         table: The table.
-        frame: Rows of it, whole for any key.
+        frame: Rows of it, whole for any key, but for the encoded columns.
+        encoded: The columns of text that are not in the frame.
 
     Returns:
         A `CHECKED` frame: one row per check of the table.
     """
-    rules = [*_column_checks(table, frame), *table.row_checks]
+    rules = [*_column_checks(table, frame, encoded), *table.row_checks]
     counts = frame.select(
         rule.failing.fill_null(value=False).sum().cast(pl.Int64).alias(rule.name) for rule in rules
     ).row(0)
     failing = [(rule.name, rule.severity, count) for rule, count in zip(rules, counts, strict=True)]
     if table.key:
-        failing.append(("unique_key", Severity.ERROR, _surplus_keys(frame.select(table.key))))
+        failing.append(("unique_key", Severity.ERROR, _surplus_keys(table.key, frame, encoded)))
     return pl.DataFrame(
         [(table.name, name, severity.value, count) for name, severity, count in failing],
         schema=CHECKED,
@@ -135,17 +139,28 @@ def check_batch(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _surplus_keys(keys: pl.DataFrame) -> int:
+def _surplus_keys(key: Sequence[str], frame: pl.DataFrame, encoded: Mapping[str, pa.Array]) -> int:
     """The number of rows whose key an earlier row has."""
+    if key[0] in encoded:  # texts of one length, and no other column
+        (texts,) = (encoded[name] for name in key)
+        return len(texts) - len(number_keys(words_of_texts(texts))[1])
+    keys = frame.select(key)
     # Keys of different hashes are different; only where hashes meet need they be compared.
     if keys.hash_rows().n_unique() == keys.height:
         return 0
     return keys.height - keys.n_unique()
 
 
-def _column_checks(table: Table, frame: pl.DataFrame) -> Iterable[RowCheck]:
+def _column_checks(
+    table: Table, frame: pl.DataFrame, encoded: Mapping[str, pa.Array]
+) -> Iterable[RowCheck]:
     """The checks that follow from the columns' declarations."""
     for column in table.columns:
+        if column.name in encoded:
+            if column.required:
+                nulls = pl.lit(encoded[column.name].null_count)
+                yield RowCheck(f"not_null_{column.name}", pl.int_range(pl.len()) < nulls)
+            continue
         value = pl.col(column.name)
         if column.required:
             yield RowCheck(f"not_null_{column.name}", value.is_null())

@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 from isal import igzip, igzip_lib
 
 from transforms.errors import InputError
-from transforms.parsing import BOM, Header, parse_header
+from transforms.grammar import BOM, Header, parse_header
 
 
 class SupportsRead(Protocol):

@@ -25,6 +25,7 @@ from transforms.progress import Progress
 from transforms.quality import checked, counted
 from transforms.reading import InputRange, read_blocks
 from transforms.schema import FCT_SESSIONS, REJECTED_ROWS
+from transforms.session_keys import SESSION_NAMES
 from transforms.sessions import event_table, session_table, sessionize
 from transforms.shuffle import (
     FrameStore,
@@ -35,7 +36,7 @@ from transforms.shuffle import (
     concat_frames,
     in_global_window,
 )
-from transforms.sinks import Dictionaries, TableBatch
+from transforms.sinks import TableBatch
 
 Frames = dict[str, pl.DataFrame]
 
@@ -98,6 +99,7 @@ class ParseRanges(beam.DoFn):
                 )
                 yield TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected, {}))
             yield TaggedOutput(self.COUNTS, ("counts", counted(counts)))
+            yield "session_names", parsed.session_names
             yield "events", parsed.events
             self._progress.add("parse", parsed.rows_read, len(block))
 
@@ -123,7 +125,10 @@ class ProductVariants(beam.DoFn):
 
     def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
         """Take in a batch."""
-        variants = distinct_variants(element[1])
+        name, frame = element
+        if name != "events":
+            return
+        variants = distinct_variants(frame)
         self._new.append(variants)
         self._new_rows += variants.height
         known = 0 if self._known is None else self._known.height
@@ -142,7 +147,7 @@ class ProductVariants(beam.DoFn):
     def _merge(self) -> None:
         if self._new:
             frames = self._new if self._known is None else [self._known, *self._new]
-            self._known = pl.concat(frames).unique()
+            self._known = distinct_variants(pl.concat(frames, rechunk=True))
             self._new, self._new_rows = [], 0
 
 
@@ -174,7 +179,8 @@ class FindCandidateBrands(beam.DoFn):
             _, payloads = element
             events = concat_frames(
                 self._store.get(payload).filter(pl.col("product_id").is_in(candidates.implode()))
-                for _, payload in payloads
+                for name, payload in payloads
+                if name == "events"
             )
             found = candidate_brands(events, candidates)
             yield from store_frames(self._store, {"brands": found})
@@ -197,43 +203,45 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
 
 BY_USER: Final = ("user_days", "user_sessions")
 TOUCHES_BY_USER: Final = ("touches", "purchases")
-BY_PRODUCT: Final = ("product_sums",)
+PRODUCT_SUMS: Final = "product_sums"
+_SHARDS_ADDED_UP: Final = 8
+_SUMS_LIMIT: Final = 1 << 21  # rows; more than any shop has, for the memory of odd inputs
 PARTIALS_OF_SESSIONS: Final = ("session_funnel", "event_days", "counts")
 
 
 def session_shard_frames(
     events: pl.DataFrame,
+    names: pl.DataFrame,
     multi_brand: pl.Series,
     many_categories: pl.Series,
+    *,
     timeout_seconds: int,
     shard: int,
-) -> tuple[Frames, Dictionaries]:
+) -> tuple[list[TableBatch], Frames]:
     """All that is made of the events of a session shard.
 
     Args:
         events: All event batches of the shard.
+        names: The names of its sessions that their keys do not tell.
         multi_brand: Products whose events are dropped.
         many_categories: Products that occur with several category_ids.
         timeout_seconds: Gap beyond which the next session starts.
         shard: Its number.
 
     Returns:
-        The frames fct_events and fct_sessions, those named in `BY_USER`, `TOUCHES_BY_USER`,
-        `BY_PRODUCT` and `PARTIALS_OF_SESSIONS`, and the dictionaries of fct_events.
+        The rows of fct_events and fct_sessions; and the frames named in `BY_USER`,
+        `TOUCHES_BY_USER`, `PARTIALS_OF_SESSIONS` and `PRODUCT_SUMS`.
     """
-    cleaned = clean(events, multi_brand)
-    cut = sessionize(cleaned, timeout_seconds)
-    kept = cut.events
+    cleaned = clean(events, names, multi_brand)
+    kept = cleaned.events
     indexed = products.index_products(kept)
-    table, dictionaries = event_table(cut, indexed)
+    cut = sessionize(cleaned, indexed, timeout_seconds)
     frames = {
-        "fct_events": table,
-        "fct_sessions": session_table(cut),
         "user_days": users.user_days(cut.visits),
         "user_sessions": users.session_sums(cut.sessions.with_columns(user_id="user"), "user_id"),
         "touches": categories.touches(kept, many_categories, shard),
         "purchases": categories.purchases(kept),
-        "product_sums": indexed.sums,
+        PRODUCT_SUMS: indexed.sums,
         "session_funnel": funnel.session_funnel(cut.sessions),
         "event_days": periods.event_days(cut.visits),
         "counts": counted(
@@ -245,7 +253,7 @@ def session_shard_frames(
             }
         ),
     }
-    return frames, dictionaries
+    return [event_table(cut, indexed), session_table(cut)], frames
 
 
 @beam.typehints.with_output_types(
@@ -263,8 +271,15 @@ class ProcessSessionShards(beam.DoFn):
         self._rules = rules
         self._store = store
         self._progress = progress
-        self._sessions = Metrics.counter(type(self), "sessions")
-        self._events = Metrics.counter(type(self), "events_kept")
+        self._product_sums: list[pl.DataFrame] = []
+        self._rows = {
+            "fct_events": Metrics.counter(type(self), "events_kept"),
+            "fct_sessions": Metrics.counter(type(self), "sessions"),
+        }
+
+    def start_bundle(self) -> None:
+        """Begin without sums."""
+        self._product_sums = []
 
     def process(
         self,
@@ -277,33 +292,44 @@ class ProcessSessionShards(beam.DoFn):
         shard, payloads = element
         found = _ambiguous(self._store, ambiguous)
         confirmed = collect_frames(self._store, brands).get("brands")
-        events = collect_frames(self._store, payloads)["events"]
-        frames, dictionaries = session_shard_frames(
+        received = collect_frames(self._store, payloads)
+        events = received.pop("events")
+        tables, frames = session_shard_frames(
             events,
+            received.get("session_names", SESSION_NAMES.to_frame()),
             found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
             found.filter("many_categories")["product_id"],
-            self._rules.session_timeout_seconds,
-            shard,
+            timeout_seconds=self._rules.session_timeout_seconds,
+            shard=shard,
         )
-        self._events.inc(frames["fct_events"].height)
-        self._sessions.inc(frames["fct_sessions"].height)
+        for table, rows, _ in tables:
+            self._rows[table].inc(rows.height)
         for count, rows in frames["counts"].iter_rows():
             if count != "events_kept":
                 Metrics.counter(type(self), f"rows_dropped_{count}").inc(rows)
-        rows = events.height
-        del events
-        yield "fct_events", frames.pop("fct_events"), dictionaries
-        del dictionaries
-        yield "fct_sessions", frames.pop("fct_sessions"), {}
+        read = events.height
+        del events, received
+        while tables:
+            yield tables.pop(0)
         for tag, names in (
             (self.USERS, BY_USER),
             (self.TOUCHES, TOUCHES_BY_USER),
-            (self.PRODUCTS, BY_PRODUCT),
             (self.PARTIALS, PARTIALS_OF_SESSIONS),
         ):
             for name in names:
                 yield TaggedOutput(tag, (name, frames.pop(name)))
-        self._progress.add("sessionize", rows)
+        self._product_sums.append(frames.pop(PRODUCT_SUMS))
+        if len(self._product_sums) == _SHARDS_ADDED_UP:
+            self._product_sums = [products.add_up(self._product_sums)]
+            if self._product_sums[0].height > _SUMS_LIMIT:
+                yield TaggedOutput(self.PRODUCTS, (PRODUCT_SUMS, self._product_sums.pop()))
+        self._progress.add("sessionize", read)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Send the sums: most shards know most products."""
+        if self._product_sums:
+            sums = (PRODUCT_SUMS, products.add_up(self._product_sums))
+            yield TaggedOutput(self.PRODUCTS, in_global_window(sums))
 
 
 # Products -----------------------------------------------------------------------------------------
@@ -318,7 +344,7 @@ class CombineProducts(beam.DoFn):
 
     def process(self, element: Group) -> Iterator[Payload]:
         """Combine one shard."""
-        sums = collect_frames(self._store, element[1])["product_sums"]
+        sums = collect_frames(self._store, element[1])[PRODUCT_SUMS]
         yield from store_frames(
             self._store,
             {
@@ -331,7 +357,7 @@ class CombineProducts(beam.DoFn):
 def read_catalogue(store: FrameStore, payloads: Iterable[Payload]) -> products.Catalogue:
     """The catalogue, from what `CombineProducts` sent."""
     frames = collect_frames(store, payloads)
-    no_sums = empty_session_frames()["product_sums"]
+    no_sums = empty_session_frames()[PRODUCT_SUMS]
     return products.catalogue(
         frames.get("products", products.combine_products(no_sums)),
         frames.get("category_codes", products.category_codes(no_sums)),
@@ -543,14 +569,17 @@ class DescribeUsers(beam.DoFn):
 def empty_session_frames() -> Frames:
     """The frames of a session shard without events."""
     none = pl.Series("product_id", [], pl.Int64)
-    return session_shard_frames(EVENT_BATCH.to_frame(), none, none, 0, 0)[0]
+    names = SESSION_NAMES.to_frame()
+    return session_shard_frames(
+        EVENT_BATCH.to_frame(), names, none, none, timeout_seconds=0, shard=0
+    )[1]
 
 
 def empty_partials() -> Frames:
     """The partial aggregates of an input without events."""
     of_sessions = empty_session_frames()
     combined = users.combine_users(of_sessions["user_days"], of_sessions["user_sessions"])
-    no_sums = of_sessions["product_sums"]
+    no_sums = of_sessions[PRODUCT_SUMS]
     context = UserContext(
         Rules(as_of=dt.date.min),
         None,

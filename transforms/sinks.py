@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,28 +40,39 @@ class StagedFile(NamedTuple):
 registry.register_coder(StagedFile, RowCoder)
 
 
-Dictionaries = dict[str, tuple[pl.Series, pl.Series]]
-"""For text columns whose distinct values are known: the row (UInt32) of each value, the values."""
+Encoded = dict[str, pa.Array]
+"""Columns of text that are not in the frame, as Parquet will store them, by name."""
 
-TableBatch = tuple[str, pl.DataFrame, Dictionaries]
-"""Rows of a table, whole for any key: its name, the frame, the dictionaries of its columns."""
+TableBatch = tuple[str, pl.DataFrame, Encoded]
+"""Rows of a table, whole for any key: its name, the frame, its encoded columns."""
 
 
-def arrow_table(frame: pl.DataFrame, table: Table, dictionaries: Dictionaries) -> pa.Table:
-    """The rows of a table in Arrow: required columns not nullable, known dictionaries in place.
+def dictionary_array(index: npt.NDArray[np.uint32] | pl.Series, texts: pl.Series) -> pa.Array:
+    """A dictionary-encoded column whose distinct values are known.
+
+    Parquet would otherwise hash every value to find them, at 70 ns each.
 
     Args:
-        frame: The rows, as `Table.conform` gives them.
+        index: The row of each value in the texts (UInt32, below 2^31).
+        texts: The values (String).
+    """
+    numbers = index.to_numpy() if isinstance(index, pl.Series) else index
+    return pa.DictionaryArray.from_arrays(
+        pa.array(numbers.view(np.int32)), texts.to_arrow(compat_level=_COMPATIBLE)
+    )
+
+
+def arrow_table(frame: pl.DataFrame, table: Table, encoded: Encoded) -> pa.Table:
+    """The rows of a table in Arrow, required columns not nullable.
+
+    Args:
+        frame: The rows, as `Table.conform` gives them, but for the encoded columns.
         table: Their table.
-        dictionaries: For some of its columns; the column's text is then taken from there. Parquet
-            would otherwise hash every value to find its dictionary, at 70 ns each.
+        encoded: The encoded columns.
     """
     columns = [
-        pa.DictionaryArray.from_arrays(
-            dictionaries[column.name][0].cast(pl.Int32).to_arrow(),
-            dictionaries[column.name][1].to_arrow(compat_level=_COMPATIBLE),
-        )
-        if column.name in dictionaries
+        encoded[column.name]
+        if column.name in encoded
         else frame[column.name].to_arrow(compat_level=_COMPATIBLE)
         for column in table.columns
     ]
@@ -71,41 +84,56 @@ def arrow_table(frame: pl.DataFrame, table: Table, dictionaries: Dictionaries) -
 
 
 def stage(
-    frame: pl.DataFrame, table: Table, directory: str, dictionaries: Dictionaries | None = None
+    frame: pl.DataFrame, table: Table, directory: str, encoded: Encoded | None = None
 ) -> StagedFile:
     """Write a batch of a table as a Parquet file of its own.
 
     Every attempt writes under a new name; a file counts only where the manifest names it.
 
     Args:
-        frame: The rows, as `Table.conform` gives them.
+        frame: The rows, as `Table.conform` gives them, but for the encoded columns.
         table: Their table.
         directory: Staging folder of the run.
-        dictionaries: Of some of the columns.
+        encoded: The encoded columns.
     """
     path = FileSystems.join(directory, table.name, f"{uuid.uuid4().hex}.parquet")
-    # A value that occurs once needs no dictionary, nor the statistics that help no query.
-    texts = {column.name for column in table.columns if column.type in _WITHOUT_STATISTICS}
-    plain = {column.name for column in table.columns if column.type is ColumnType.TIMESTAMP}
-    plain |= set(table.key if len(table.key) == 1 else ())
     with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(
-            arrow_table(frame, table, dictionaries or {}),
+            arrow_table(frame, table, encoded or {}),
             file,
-            # Level 1 halves the size of Snappy's files at the same speed.
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[name for name in table.column_names if name not in plain],
-            write_statistics=[name for name in table.column_names if name not in texts],
             # One row group a file and whole dictionaries: both are as large as a shard.
             row_group_size=max(1, frame.height),
             dictionary_pagesize_limit=1 << 30,
             store_schema=False,
+            **_layout(table),
         )
     return StagedFile(table.name, path, frame.height)
 
 
+def _layout(table: Table) -> dict[str, Any]:
+    """How Parquet stores the columns of a table."""
+    once = set(table.key if len(table.key) == 1 else ())
+    once |= {column.name for column in table.columns if column.type in _SELDOM_EQUAL}
+    layout: dict[str, Any] = {
+        "use_dictionary": [name for name in table.column_names if name not in once],
+        "write_statistics": [
+            column.name for column in table.columns if column.type not in _WITHOUT_STATISTICS
+        ],
+    }
+    if not table.large:
+        return layout | {"compression": "zstd", "compression_level": 1}
+    # What is left after dictionaries is random: ids and hashes. Zstandard takes half of their
+    # bytes for half of the time that a run spends writing.
+    return layout | {
+        "compression": {
+            column.name: "snappy" if column.type is ColumnType.NUMERIC else "none"
+            for column in table.columns
+        }
+    }
+
+
 _COMPATIBLE: Final = pl.CompatLevel.oldest()
+_SELDOM_EQUAL: Final = {ColumnType.TIMESTAMP, ColumnType.NUMERIC}
 _WITHOUT_STATISTICS: Final = {ColumnType.STRING, ColumnType.NUMERIC}
 
 
@@ -153,11 +181,11 @@ class StageTables(beam.DoFn):
 
     def process(self, element: TableBatch) -> Iterator[StagedFile | TaggedOutput[str, Any]]:
         """Check and write one batch."""
-        name, frame, dictionaries = element
+        name, frame, encoded = element
         table = TABLES_BY_NAME[name]
-        yield TaggedOutput(self.AUDIT, ("checks", check_batch(table, frame)))
+        yield TaggedOutput(self.AUDIT, ("checks", check_batch(table, frame, encoded)))
         measures = measure_batch(table, frame)
         if measures.height:
             yield TaggedOutput(self.AUDIT, ("measures", measures))
         if frame.height:
-            yield stage(frame, table, self._directory, dictionaries)
+            yield stage(frame, table, self._directory, encoded)

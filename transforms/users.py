@@ -44,15 +44,17 @@ def user_days(visits: pl.DataFrame) -> pl.DataFrame:
     """Partial aggregates of `Sessions.visits`.
 
     Returns:
-        One row per `user_id` (Int64) and `event_date`: `first_event_time`, `last_event_time`,
-        `event_count`, `purchase_count`, `revenue` (0 where nothing was bought).
+        One row, or several, per `user_id` (Int64) and `event_date`: `first_event_time`,
+        `last_event_time`, `event_count`, `purchase_count`, `revenue` (0 where nothing was bought).
     """
-    return visits.group_by("user_id", "event_date").agg(
-        pl.col("event_time").min().alias("first_event_time"),
-        pl.col("last_event_time").max(),
-        pl.col("events").sum().alias("event_count"),
-        pl.col("purchases").sum().alias("purchase_count"),
-        pl.col("revenue").sum(),
+    return visits.select(
+        "user_id",
+        "event_date",
+        pl.col("event_time").alias("first_event_time"),
+        "last_event_time",
+        pl.col("events").alias("event_count"),
+        pl.col("purchases").alias("purchase_count"),
+        "revenue",
     )
 
 

@@ -1,18 +1,15 @@
-"""The three kinds of chart of the report, designed with Altair, compiled to Vega.
+"""The three kinds of chart of the report: what each is, as Vega, and the rows that it draws.
 
 Every chart reads the data set `rows`, given apart, so that the page can exchange it. All text is
 formatted in Python. Colours are CSS variables of the page: its theme is the chart's theme.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from math import ceil, sqrt
-from typing import Any, Literal, NamedTuple
-
-import altair as alt
-import vl_convert
+from typing import Any, NamedTuple
 
 from pipelines.report.models import Kind, Row
 
@@ -22,6 +19,7 @@ _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, Ari
 LABEL_WIDTH = 132
 _VALUE_WIDTH = 62
 _BAR_STEP = 27
+_BAR_SHARE = 0.58  # of its step
 _LINE_HEIGHT = 14
 _NAME_LINES = 2  # a name has up to three words; labels are set from the first line down
 _AMOUNT_LABELS = (
@@ -29,34 +27,56 @@ _AMOUNT_LABELS = (
     "format(datum.value, '~r')"
 )
 _RATE_LABELS = "format(datum.value, '.2~%')"
+_CONTAINER_WIDTH = "isFinite(containerSize()[0]) ? containerSize()[0] : 300"
+_HAS_VALUE = "isValid(datum.value)"
+_CONFIG: Row = {
+    "axis": {
+        "domain": False,
+        "ticks": False,
+        "labelFont": _FONT,
+        "labelColor": "var(--muted)",
+        "labelFontSize": 12,
+        "labelPadding": 8,
+        "gridColor": "var(--line)",
+        "titleFont": _FONT,
+        "titleColor": "var(--muted)",
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+    },
+    "text": {"font": _FONT, "fontSize": 12},
+}
 
 
-def _finished(chart: Any, fit: Literal["fit", "fit-x"] = "fit-x") -> Row:
-    """Style a chart and compile it to Vega, so that the page need not."""
-    styled = chart.configure(
-        background="transparent",
-        autosize=alt.AutoSizeParams(type=fit, contains="padding"),
-        font=_FONT,
-        aria=False,
-        view=alt.ViewConfig(stroke=None),
-        axis=alt.AxisConfig(
-            domain=False,
-            ticks=False,
-            title=None,
-            labelColor="var(--muted)",
-            labelFontSize=12,
-            gridColor="var(--line)",
-            labelPadding=8,
-        ),
-        mark=alt.MarkConfig(aria=False),
-        text=alt.MarkConfig(fontSize=12, color="var(--text)"),
-    )
-    compiled: Row = vl_convert.vegalite_to_vega(styled.to_dict())
-    return compiled
+def _chart(height: str, *, fit: str = "fit-x", signals: Sequence[Row] = (), **parts: Any) -> Row:
+    """Return a specification as wide as the page lets it; `height` is an expression."""
+    width = {"events": "window:resize", "update": _CONTAINER_WIDTH}
+    return {
+        "autosize": {"type": fit, "contains": "padding"},
+        "padding": 5,
+        "config": _CONFIG,
+        "signals": [
+            {"name": "width", "init": _CONTAINER_WIDTH, "on": [width]},
+            {"name": "height", "update": height},
+            *signals,
+        ],
+        **parts,
+    }
 
 
-def _rows() -> Any:
-    return alt.Chart(alt.NamedData(name="rows"))
+def _mark(kind: str, data: str, encoding: Row, **more: Any) -> Row:
+    return {"type": kind, "from": {"data": data}, "encode": {"update": encoding}, **more}
+
+
+def _tooltip(fields: Mapping[str, str], datum: str = "datum") -> Row:
+    """Return the encoding of a tooltip, from the fields by title."""
+    texts = (f"{json.dumps(title)}: {datum}.{field}" for title, field in fields.items())
+    return {"signal": f"{{{', '.join(texts)}}}"}
+
+
+def _labels(expression: str) -> Row:
+    """Return the encoding of an axis whose labels are computed."""
+    return {"labels": {"update": {"text": {"signal": expression}}}}
 
 
 def bar_row(label: str, value: Any, text: str, *, is_marked: bool = True) -> Row:
@@ -69,28 +89,62 @@ def bar_row(label: str, value: Any, text: str, *, is_marked: bool = True) -> Row
     }
 
 
-@cache
 def bars(measure: str, label_width: int) -> Row:
     """Return horizontal bars in the order of the rows, each with its value beside it.
 
     Labels are cut at `label_width` pixels; the tooltip has them in full.
     """
-    base = (
-        _rows()
-        .encode(
-            x=alt.X("value:Q", axis=None, stack=False).scale(
-                domainMin=0, nice=False, range=[0, alt.ExprRef(f"max(20, width - {_VALUE_WIDTH})")]
-            ),
-            y=alt.Y("label:N", sort=None).axis(labelLimit=label_width, labelColor="var(--text)"),
-            tooltip=[alt.Tooltip("label:N", title=" "), alt.Tooltip("text:N", title=measure)],
-        )
-        .properties(width="container", height=alt.Step(_BAR_STEP))
+    end = {"scale": "x", "field": "value"}
+    tooltip = _tooltip({" ": "label", measure: "text"})
+    bar = {
+        "x": {"scale": "x", "value": 0},
+        "x2": end,
+        "y": {"scale": "y", "field": "label", "band": (1 - _BAR_SHARE) / 2},
+        "height": {"scale": "y", "band": _BAR_SHARE},
+        "cornerRadiusTopRight": {"value": 2},
+        "cornerRadiusBottomRight": {"value": 2},
+        "fill": {"signal": "datum.marked ? 'var(--accent)' : 'var(--quiet)'"},
+        "tooltip": tooltip,
+    }
+    value = {
+        "x": end,
+        "dx": {"value": 6},
+        "y": {"scale": "y", "field": "label", "band": 0.5},
+        "baseline": {"value": "middle"},
+        "text": {"field": "text"},
+        "fill": {"value": "var(--text)"},
+        "tooltip": tooltip,
+    }
+    return _chart(
+        f"{_BAR_STEP} * domain('y').length",
+        data=[{"name": "rows", "transform": [{"type": "filter", "expr": _HAS_VALUE}]}],
+        scales=[
+            {
+                "name": "x",
+                "type": "linear",
+                "domain": {"data": "rows", "field": "value"},
+                "domainMin": 0,
+                "range": [0, {"signal": f"max(20, width - {_VALUE_WIDTH})"}],
+            },
+            {
+                "name": "y",
+                "type": "band",
+                "domain": {"data": "rows", "field": "label"},
+                "range": {"step": _BAR_STEP},
+                "paddingInner": 0.1,
+                "paddingOuter": 0.05,
+            },
+        ],
+        axes=[
+            {
+                "scale": "y",
+                "orient": "left",
+                "labelLimit": label_width,
+                "labelColor": "var(--text)",
+            }
+        ],
+        marks=[_mark("rect", "rows", bar), _mark("text", "rows", value)],
     )
-    bar = base.mark_bar(height={"band": 0.58}, cornerRadiusEnd=2).encode(
-        color=alt.condition("datum.marked", alt.value("var(--accent)"), alt.value("var(--quiet)"))
-    )
-    value = base.mark_text(align="left", dx=6, baseline="middle").encode(text="text:N")
-    return _finished(bar + value)
 
 
 def trend_row(at: date, value: Any, text: str, period: str, *, is_complete: bool) -> Row:
@@ -114,53 +168,111 @@ def _date_axis(days: int) -> Row:
     )
     for longest, interval, text in spans:
         if days <= longest:
-            return {"tickCount": {"interval": interval, "step": 1}, "labelExpr": text}
+            return {"tickCount": {"interval": interval, "step": 1}, "encode": _labels(text)}
     return {"tickCount": {"interval": "year", "step": 1}, "format": "%Y"}
 
 
-@cache
 def trend(measure: str, kind: Kind, days: int, height: int) -> Row:
     """Return a line over time; hollow points mark periods that the data covers only partly.
 
     A row without a value breaks the line.
     """
-    base = _rows().encode(
-        x=alt.X("at:T", scale=alt.Scale(type="utc")).axis(
-            grid=False,
-            labelOverlap="greedy",
-            labelSeparation=14,
-            labelFlush=True,
-            **_date_axis(days),
-        )
-    )
-    y = alt.Y("value:Q", stack=False, scale=alt.Scale(domainMin=0, nice=True)).axis(
-        tickCount=4,
-        tickMinStep=1 if kind == "count" else alt.Undefined,
-        labelExpr=_RATE_LABELS if kind == "rate" else _AMOUNT_LABELS,
-    )
-    tooltip = [
-        alt.Tooltip("period:N", title=" "),
-        alt.Tooltip("text:N", title=measure),
-    ]
-    nearest = alt.selection_point(
-        name="nearest", nearest=True, on="pointermove", clear="pointerout", fields=["at"]
-    )
-    area = base.mark_area(color="var(--accent)", opacity=0.1).encode(y=y)
-    line = base.mark_line(color="var(--accent)", strokeWidth=2).encode(y=y)
-    points = base.mark_point(
-        filled=False, fill="var(--surface)", stroke="var(--accent)", size=34, strokeWidth=1.5
-    ).encode(y=y, opacity=alt.condition("!datum.complete", alt.value(1), alt.value(0)))
-    hover = (
-        base.mark_point(filled=True, color="var(--accent)", size=70)
-        .encode(
-            y=y,
-            tooltip=tooltip,
-            opacity=alt.condition(nearest, alt.value(1), alt.value(0), empty=False),
-        )
-        .add_params(nearest)
-    )
-    return _finished(
-        (area + line + points + hover).properties(width="container", height=height), "fit"
+    point = {"x": {"scale": "x", "field": "at"}, "y": {"scale": "y", "field": "value"}}
+    path = {**point, "defined": {"signal": _HAS_VALUE}}
+    area = {
+        **path,
+        "y2": {"scale": "y", "value": 0},
+        "fill": {"value": "var(--accent)"},
+        "opacity": {"value": 0.1},
+    }
+    line = {**path, "stroke": {"value": "var(--accent)"}, "strokeWidth": {"value": 2}}
+    incomplete = {
+        **point,
+        "size": {"value": 34},
+        "fill": {"value": "var(--surface)"},
+        "stroke": {"value": "var(--accent)"},
+        "strokeWidth": {"value": 1.5},
+        "opacity": {"signal": "datum.complete ? 0 : 1"},
+    }
+    nearest = {
+        **point,
+        "size": {"value": 70},
+        "fill": {"value": "var(--accent)"},
+        "opacity": {"signal": "datum.at === nearest ? 1 : 0"},
+    }
+    surroundings = {
+        "fill": {"value": "transparent"},
+        "tooltip": _tooltip({" ": "period", measure: "text"}, "datum.datum"),
+    }
+    cells = {
+        "type": "voronoi",
+        "x": {"expr": "datum.datum.x || 0"},
+        "y": {"expr": "datum.datum.y || 0"},
+        "size": [{"signal": "width"}, {"signal": "height"}],
+    }
+    return _chart(
+        str(height),
+        fit="fit",
+        signals=[
+            {
+                "name": "nearest",
+                "value": None,
+                "on": [
+                    {"events": "@surroundings:pointermove", "update": "datum.datum.at"},
+                    {"events": "view:pointerout", "update": "null"},
+                ],
+            }
+        ],
+        data=[
+            {"name": "rows"},
+            {
+                "name": "known",
+                "source": "rows",
+                "transform": [{"type": "filter", "expr": _HAS_VALUE}],
+            },
+        ],
+        scales=[
+            {
+                "name": "x",
+                "type": "utc",
+                "domain": {"data": "rows", "field": "at"},
+                "range": "width",
+            },
+            {
+                "name": "y",
+                "type": "linear",
+                "domain": {"data": "rows", "field": "value"},
+                "domainMin": 0,
+                "nice": True,
+                "range": "height",
+            },
+        ],
+        axes=[
+            {
+                "scale": "x",
+                "orient": "bottom",
+                "labelOverlap": "greedy",
+                "labelSeparation": 14,
+                "labelFlush": True,
+                **_date_axis(days),
+            },
+            {
+                "scale": "y",
+                "orient": "left",
+                "grid": True,
+                "tickCount": 4,
+                **({"tickMinStep": 1} if kind == "count" else {}),
+                "labelOverlap": True,
+                "encode": _labels(_RATE_LABELS if kind == "rate" else _AMOUNT_LABELS),
+            },
+        ],
+        marks=[
+            _mark("area", "rows", area),
+            _mark("line", "rows", line),
+            _mark("symbol", "known", incomplete),
+            _mark("symbol", "known", nearest, name="points"),
+            _mark("path", "points", surroundings, name="surroundings", transform=[cells]),
+        ],
     )
 
 
@@ -198,56 +310,67 @@ def heatmap_rows(cells: Sequence[Cell]) -> list[Row]:
     return rows
 
 
-@cache
 def heatmap(measure: str, column_title: str, row_title: str, step: int) -> Row:
     """Return a grid in the order of the rows, each cell with its label.
 
     Without a column title the columns are names; these are written one word per line.
     """
-    base = (
-        _rows()
-        .encode(
-            x=alt.X("column:N", sort=None).axis(
-                orient="top",
-                labelAngle=0,
-                labelExpr="datum.label" if column_title else "split(datum.label, ' ')",
-                labelPadding=8 if column_title else 8 + _NAME_LINES * _LINE_HEIGHT,
-                labelLineHeight=_LINE_HEIGHT,
-                title=column_title or None,
-                **_TITLE,
-            ),
-            y=alt.Y("row:N", sort=None).axis(
-                labelLimit=LABEL_WIDTH,
-                labelColor="var(--text)",
-                title=row_title or None,
-                **_TITLE,
-            ),
-            tooltip=[
-                alt.Tooltip("row:N", title=row_title or " "),
-                alt.Tooltip("column:N", title=column_title or " "),
-                alt.Tooltip("tooltip:N", title=measure),
-            ],
-        )
-        .properties(width="container", height=alt.Step(step))
+    tooltip = _tooltip(
+        {row_title or " ": "row", column_title or "  ": "column", measure: "tooltip"}
     )
-    cells = base.mark_rect(cornerRadius=2, stroke="var(--surface)", strokeWidth=2).encode(
-        fill=alt.Fill("step:O", legend=None).scale(
-            domain=list(range(RAMP_STEPS + 1)),
-            range=[f"var(--ramp-{number})" for number in range(RAMP_STEPS + 1)],
-        )
+    cell = {
+        "x": {"scale": "x", "field": "column"},
+        "y": {"scale": "y", "field": "row"},
+        "width": {"scale": "x", "band": 1},
+        "height": {"scale": "y", "band": 1},
+        "cornerRadius": {"value": 2},
+        "stroke": {"value": "var(--surface)"},
+        "strokeWidth": {"value": 2},
+        "fill": {"signal": "'var(--ramp-' + datum.step + ')'"},
+        "tooltip": tooltip,
+    }
+    label = {
+        "x": {"scale": "x", "field": "column", "band": 0.5},
+        "y": {"scale": "y", "field": "row", "band": 0.5},
+        "align": {"value": "center"},
+        "baseline": {"value": "middle"},
+        "text": {"field": "label"},
+        "fill": {"signal": "datum.dark ? 'var(--ramp-ink-high)' : 'var(--ramp-ink-low)'"},
+        "tooltip": tooltip,
+    }
+    return _chart(
+        f"{step} * domain('y').length",
+        data=[{"name": "rows"}],
+        scales=[
+            {
+                "name": "x",
+                "type": "band",
+                "domain": {"data": "rows", "field": "column"},
+                "range": "width",
+            },
+            {
+                "name": "y",
+                "type": "band",
+                "domain": {"data": "rows", "field": "row"},
+                "range": {"step": step},
+            },
+        ],
+        axes=[
+            {
+                "scale": "x",
+                "orient": "top",
+                "title": column_title or None,
+                "labelPadding": 8 if column_title else 8 + _NAME_LINES * _LINE_HEIGHT,
+                "labelLineHeight": _LINE_HEIGHT,
+                "encode": _labels("datum.label" if column_title else "split(datum.label, ' ')"),
+            },
+            {
+                "scale": "y",
+                "orient": "left",
+                "title": row_title or None,
+                "labelLimit": LABEL_WIDTH,
+                "labelColor": "var(--text)",
+            },
+        ],
+        marks=[_mark("rect", "rows", cell), _mark("text", "rows", label)],
     )
-    labels = base.mark_text(baseline="middle").encode(
-        text="label:N",
-        color=alt.condition(
-            "datum.dark", alt.value("var(--ramp-ink-high)"), alt.value("var(--ramp-ink-low)")
-        ),
-    )
-    return _finished(cells + labels)
-
-
-_TITLE: Row = {
-    "titleColor": "var(--muted)",
-    "titleFontSize": 12,
-    "titleFontWeight": "normal",
-    "titlePadding": 10,
-}

@@ -3,12 +3,9 @@
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib.resources import files
 
 import polars as pl
-import vl_convert
-from altair.utils.schemapi import debug_mode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -39,12 +36,9 @@ def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
         RunError: A table or a column is missing.
     """
     checked = checked_tables(tables)
-    # The charts' form is fixed and tested; checking it against Vega-Lite's schema again would take
-    # as long as all the rest.
-    with debug_mode(False):
-        pages = [build(checked) for build in PAGES.values()]
+    pages = [build(checked) for build in PAGES.values()]
     styles = _asset("report.css")
-    scripts = [_vega(), _asset("report.js")]
+    scripts = [_asset("vega.js"), _asset("report.js")]
     environment = Environment(
         loader=PackageLoader("pipelines.report"),
         autoescape=True,
@@ -84,12 +78,6 @@ def _data(pages: list[Page]) -> dict[str, object]:
 
 def _asset(name: str) -> str:
     return (files("pipelines.report") / "templates" / name).read_text("utf-8")
-
-
-@cache
-def _vega() -> str:
-    """Return Vega and what it needs as one script, in a scope of its own."""
-    return f"(()=>{{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();"
 
 
 def _policy(styles: str, scripts: list[str]) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.cells import DistributionResult
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 from google.cloud import storage
 from google.cloud.dataflow_v1beta3 import JobState
@@ -76,12 +78,51 @@ def staged_pipeline(description: dict[str, Any]) -> beam_runner_api_pb2.Pipeline
     return beam_runner_api_pb2.Pipeline.FromString(read_object(options["pipelineUrl"]))
 
 
-def execute(pipeline: beam_runner_api_pb2.Pipeline) -> None:
+def execute(pipeline: beam_runner_api_pb2.Pipeline) -> PipelineResult:
     """Run a staged pipeline here, its container replaced by this process."""
     embedded = EmbeddedPythonEnvironment.default().to_runner_api(None)
     for staged in pipeline.components.environments.values():
         staged.CopyFrom(embedded)
-    FnApiRunner().run_via_runner_api(pipeline, PipelineOptions()).wait_until_finish()
+    result = FnApiRunner().run_via_runner_api(pipeline, PipelineOptions())
+    result.wait_until_finish()
+    return result
+
+
+def metric_value(value: int | DistributionResult, attempts: int) -> dict[str, Any]:
+    """A counter or distribution of so many equal attempts, as the service tells it."""
+    if isinstance(value, int):
+        return {"scalar": value * attempts}
+    return {
+        "distribution": {
+            "count": value.count * attempts,
+            "sum": value.sum * attempts,
+            "min": value.min,
+            "max": value.max,
+            "mean": value.mean,
+        }
+    }
+
+
+def metric_updates(
+    pipeline: beam_runner_api_pb2.Pipeline, result: PipelineResult
+) -> Iterator[dict[str, Any]]:
+    """A run's metrics as the service tells them: committed, and tentative with a lost attempt."""
+    steps = {step.unique_name: name for name, step in pipeline.components.transforms.items()}
+    found = result.metrics().query()
+    for metric in (*found["counters"], *found["distributions"]):
+        for tentative, attempts in ({}, 1), ({"tentative": "true"}, 2):
+            yield {
+                "name": {
+                    "origin": "user",
+                    "name": metric.key.metric.name,
+                    "context": {
+                        "namespace": metric.key.metric.namespace,
+                        "step": steps[metric.key.step],
+                        **tentative,
+                    },
+                },
+                **metric_value(metric.committed, attempts),
+            }
 
 
 def read_tables(output: str) -> dict[str, pa.Table]:
@@ -94,12 +135,14 @@ class Dataflow:
 
     Attributes:
         jobs: Descriptions of the jobs submitted.
+        metrics: What it tells of their metrics.
         requested_states: States that clients asked for.
         url: Its address.
     """
 
     def __init__(self) -> None:
         self.jobs: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, Any]] = []
         self.requested_states: list[str] = []
         self.runs = True
         self._state = "JOB_STATE_PENDING"
@@ -118,6 +161,8 @@ class Dataflow:
     def answer(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path.endswith("/messages"):
             return {"jobMessages": self._messages}
+        if path.endswith("/metrics"):
+            return {"metrics": self.metrics}
         if method == "POST":
             self.jobs.append(body)
             self._threads.append(threading.Thread(target=self._run, args=(body,)))
@@ -137,7 +182,8 @@ class Dataflow:
         if not self.runs:
             return
         try:
-            execute(staged_pipeline(description))
+            pipeline = staged_pipeline(description)
+            self.metrics = list(metric_updates(pipeline, execute(pipeline)))
         except Exception as error:  # noqa: BLE001 - becomes a message, as there
             self._messages = [
                 {

@@ -20,6 +20,7 @@ from pipelines import customer_analytics, template
 from tests.dataflow.conftest import IMAGE, execute, read_object, read_tables, staged_pipeline
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents
+from tests.pipelines.test_summary import assert_summary_of, figures
 from transforms import bucket
 
 pytestmark = pytest.mark.cloud
@@ -127,9 +128,17 @@ def test_a_submitted_job_runs_to_its_end(cloud, job, expected, dataflow):
 
     assert done.returncode == 0, done.stderr
     assert "https://console.cloud.google.com/dataflow/jobs/us-central1/job-1?" in done.stdout
-    assert "3,000" in done.stdout  # the rows read
     assert len(dataflow.jobs) == 1
-    assert_tables_equal(comparable(read_tables(cloud.output)), comparable(expected))
+    tables = read_tables(cloud.output)
+    shuffled = sum(
+        metric["distribution"]["sum"]
+        for metric in dataflow.metrics
+        if metric["name"]["name"] == "payload_bytes"
+        and "tentative" not in metric["name"]["context"]
+    )
+    assert_tables_equal(comparable(tables), comparable(expected))
+    assert_summary_of(done.stdout, tables)
+    assert figures(done.stdout)["MB shuffled"].startswith(f"{shuffled / 1e6:.1f} ")
     assert not held(cloud)
 
 

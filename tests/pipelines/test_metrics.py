@@ -1,27 +1,33 @@
-"""The metrics of a run: every name and value on a small input, and that the docs name them all."""
+"""The metrics of a run: each name and value on a small input, in the docs, and added up."""
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics.cells import DistributionData, DistributionResult
+from apache_beam.metrics.execution import MetricKey, MetricResult
+from apache_beam.metrics.metric import MetricName, MetricResults, Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.customer_analytics import Plan, build_pipeline
+from pipelines.metrics import ROWS, Totals, read_totals
 from transforms import warehouse
 from transforms.publishing import Run
 from transforms.quality import DROP_REASONS
 from transforms.reading import match_inputs, split_files
 from transforms.schema import REJECT_REASONS
-from transforms.shards import Rules
+from transforms.shards import CombineUsers, ParseRanges, ProcessSessionShards, Rules
+from transforms.shuffle import PartitionFrames
 
 DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
 
 HEADER = (
     "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 )
-ROWS = """\
+CSV = """\
 2019-10-01 10:00:00 UTC,view,1,1,a.b,acme,10.00,1,s1
 2019-10-01 10:01:00 UTC,cart,1,1,a.b,acme,10.00,1,s1
 2019-10-01 10:02:00 UTC,purchase,1,1,a.b,acme,10.00,1,s1
@@ -42,7 +48,7 @@ yesterday,view,4,2,a.c,acme,40.00,4,s4
 
 COUNTERS = {
     ("ParseRanges", "rows_read"): 16,
-    ("ParseRanges", "csv_bytes_read"): len(ROWS),
+    ("ParseRanges", "csv_bytes_read"): len(CSV),
     ("ParseRanges", "rows_rejected"): 8,
     **{("ParseRanges", f"rows_rejected_{reason}"): 1 for reason in REJECT_REASONS},
     ("ProcessSessionShards", "events_kept"): 4,
@@ -65,10 +71,10 @@ UPDATES = {
 
 
 @pytest.fixture(scope="module")
-def metrics(tmp_path_factory):
-    """The metrics of a run over the rows."""
+def result(tmp_path_factory):
+    """The result of a run over the rows."""
     folder = tmp_path_factory.mktemp("metrics")
-    (folder / "events.csv").write_text(HEADER + ROWS)
+    (folder / "events.csv").write_text(HEADER + CSV)
     ranges = split_files(match_inputs([str(folder / "events.csv")]), 1)
     with warehouse.workspace(folder / "warehouse", "run", spill=True) as (staging, spill):
         run = Run(
@@ -84,11 +90,17 @@ def metrics(tmp_path_factory):
         build_pipeline(pipeline, Plan(run, ranges, 1, spill))
         result = pipeline.run()
         result.wait_until_finish()
-        return result.metrics().query()
+        return result
 
 
-def key(result):
-    return result.key.metric.namespace.rpartition(".")[2], result.key.metric.name
+@pytest.fixture(scope="module")
+def metrics(result):
+    """Its metrics."""
+    return result.metrics().query()
+
+
+def key(metric):
+    return metric.key.metric.namespace.rpartition(".")[2], metric.key.metric.name
 
 
 def test_counters(metrics):
@@ -114,3 +126,94 @@ def test_the_document_names_the_metrics():
         reasons = REJECT_REASONS if "rejected" in name else DROP_REASONS
         documented[kind] |= {(step, name.replace("<reason>", reason)) for reason in reasons}
     assert documented == {"counter": set(COUNTERS), "distribution": set(UPDATES)}
+
+
+# Totals -------------------------------------------------------------------------------------------
+
+
+def test_totals_of_a_run(result, metrics):
+    sums = dict.fromkeys((name for _, name in UPDATES), 0)
+    for distribution in metrics["distributions"]:
+        sums[key(distribution)[1]] += distribution.committed.sum
+    rows = {name: value for (_, name), value in COUNTERS.items() if name != "csv_bytes_read"}
+
+    assert sums["payload_bytes"] > 0
+    assert read_totals(result) == Totals(rows=rows, csv_bytes_read=len(CSV), **sums)
+
+
+class Engine(MetricResults):
+    """An engine that answers with these metrics: (class, name, step, committed, attempted)."""
+
+    def __init__(self, *metrics):
+        self._metrics = [
+            MetricResult(
+                MetricKey(step, MetricName(Metrics.get_namespace(owner), name)),
+                committed,
+                attempted,
+            )
+            for owner, name, step, committed, attempted in metrics
+        ]
+
+    def query(self, filter=None):  # noqa: A002 - Beam's name
+        found = {self.COUNTERS: [], self.DISTRIBUTIONS: []}
+        for metric in self._metrics:
+            value = metric.attempted or metric.committed
+            kind = self.DISTRIBUTIONS if isinstance(value, DistributionResult) else self.COUNTERS
+            if self.matches(filter, metric.key):
+                found[kind].append(metric)
+        return found
+
+
+def spread(total):
+    return DistributionResult(DistributionData(total, 1, total, total))
+
+
+def totals(*metrics):
+    return read_totals(SimpleNamespace(metrics=lambda: Engine(*metrics)))
+
+
+NOTHING = Totals(dict.fromkeys(ROWS, 0), 0, 0, 0, 0)
+
+
+def test_what_was_never_counted_is_0():
+    assert totals() == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("committed", "attempted", "value"),
+    [(3, 6, 3), (3, None, 3), (0, 6, 0), (0, None, 0), (None, 6, 6)],
+)
+def test_committed_values_come_first(committed, attempted, value):
+    found = totals((CombineUsers, "users", "CombineUsers", committed, attempted))
+    assert found.rows["users"] == value
+
+
+def test_committed_distributions_come_first():
+    found = totals((ParseRanges, "parse_msec", "Parse", spread(3), spread(6)))
+    assert found.parse_msec == 3
+
+
+def test_attempted_distributions_do_where_there_are_no_others():
+    found = totals((ParseRanges, "parse_msec", "Parse", None, spread(6)))
+    assert found.parse_msec == 6
+
+
+def test_steps_add_up():
+    found = totals(
+        (PartitionFrames, "payload_bytes", "ShuffleEvents/Partition", spread(3), None),
+        (PartitionFrames, "payload_bytes", "PartitionTouches", spread(4), None),
+        (ProcessSessionShards, "sessions", "ProcessSessions", 5, None),
+    )
+    assert (found.payload_bytes, found.rows["sessions"]) == (7, 5)
+
+
+def test_metrics_of_others_are_left_out():
+    assert totals((beam.Create, "users", "Create", 3, 3)) == NOTHING
+
+
+def test_an_engine_that_does_not_answer_gives_no_totals():
+    def refuse():
+        message = "403 dataflow.metrics.get"
+        raise PermissionError(message)
+
+    assert read_totals(SimpleNamespace(metrics=refuse)) is None

@@ -1,10 +1,12 @@
 """The graph on another engine, over the wire: coders, fusion, splitting that are not Python's."""
 
+import io
 import os
 import socket
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,17 @@ from pipelines import customer_analytics
 from tests.cloud.servers import free_port
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import arguments, contents, last_run, published
+from tests.pipelines.test_summary import assert_summary_of
 
 pytestmark = pytest.mark.portable
 
 
 def run_on_prism(prism, files, output, *options):
-    """Run the pipeline; return what it published."""
+    """Run the pipeline; return what it published, and printed."""
     engine = ("--runner=PrismRunner", f"--prism_location={prism}", *options)
-    assert customer_analytics.main([*arguments(files, output), *engine]) == 0
-    return published(output)
+    with redirect_stdout(io.StringIO()) as printed:
+        assert customer_analytics.main([*arguments(files, output), *engine]) == 0
+    return published(output), printed.getvalue()
 
 
 def wait_until_open(port, process):
@@ -64,14 +68,15 @@ def worker_pool(tmp_path):
 
 
 def test_workers_in_this_process(prism, files, expected, tmp_path):
-    tables = run_on_prism(prism, files, tmp_path, "--environment_type=LOOPBACK")
+    tables, text = run_on_prism(prism, files, tmp_path, "--environment_type=LOOPBACK")
 
     assert_tables_equal(contents(tables), contents(expected))
     assert last_run(tables)["rejected_rows"] == 3
+    assert_summary_of(text, tables)
 
 
 def test_workers_in_a_pool(prism, files, expected, tmp_path, worker_pool):
-    tables = run_on_prism(
+    tables, text = run_on_prism(
         prism,
         files,
         tmp_path / "warehouse",
@@ -80,6 +85,7 @@ def test_workers_in_a_pool(prism, files, expected, tmp_path, worker_pool):
     )
 
     assert_tables_equal(contents(tables), contents(expected))
+    assert_summary_of(text, tables)
 
 
 def test_an_error_of_a_worker_reaches_the_user(prism, files, tmp_path):

@@ -6,6 +6,7 @@ from decimal import Decimal
 import polars as pl
 
 from transforms.events import EVENT_BATCH
+from transforms.session_keys import SESSION_NAMES, session_key
 
 START = datetime(2019, 10, 1, tzinfo=UTC)
 DEFAULTS = {
@@ -29,4 +30,19 @@ def at(seconds: int = 0, days: int = 0) -> datetime:
 
 def events(*rows: dict[str, object]) -> pl.DataFrame:
     """An event batch of default rows with some values of their own."""
-    return pl.DataFrame([{**DEFAULTS, **row} for row in rows], schema=EVENT_BATCH)
+    return pl.DataFrame([with_key({**DEFAULTS, **row}) for row in rows], schema=EVENT_BATCH)
+
+
+def with_key(row: dict[str, object]) -> dict[str, object]:
+    """A row with its session's key for the name."""
+    name = row.pop("user_session")
+    high, low, _ = (None, None, None) if name is None else session_key(str(name))
+    return {**row, "session_high": high, "session_low": low}
+
+
+def session_names(*rows: dict[str, object]) -> pl.DataFrame:
+    """The names of the rows' sessions that their keys do not tell."""
+    names = {str(row["user_session"]) for row in ({**DEFAULTS, **row} for row in rows)}
+    keys = [(*session_key(name), name) for name in sorted(names - {"None"})]
+    found = [(high, low, name) for high, low, is_uuid, name in keys if not is_uuid]
+    return pl.DataFrame(found, schema=SESSION_NAMES, orient="row")

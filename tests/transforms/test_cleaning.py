@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.frames import NO_PRODUCTS, at, events
+from tests.transforms.frames import NO_PRODUCTS, at, events, session_names
 from transforms.cleaning import (
     ambiguous_products,
     candidate_brands,
@@ -16,6 +16,7 @@ from transforms.cleaning import (
     multi_brand_products,
     product_variants,
 )
+from transforms.session_keys import SESSION_KEY
 
 
 def kept(frame: pl.DataFrame, *columns: str) -> list[tuple[object, ...]]:
@@ -72,7 +73,7 @@ def test_rows_without_a_session_are_duplicates_of_each_other():
 
 
 def test_each_row_counts_under_the_first_reason():
-    frame = events(
+    rows = [
         {"product_id": 1},
         {"product_id": 1},
         {"product_id": 2},
@@ -80,8 +81,8 @@ def test_each_row_counts_under_the_first_reason():
         {"product_id": 2, "user_session": None},
         {"product_id": 3, "user_session": None},
         {"product_id": 3, "user_session": None, "event_type": "cart"},
-    )
-    cleaned = clean(frame, pl.Series("product_id", [2]))
+    ]
+    cleaned = clean(events(*rows), session_names(*rows), pl.Series("product_id", [2]))
     assert cleaned.duplicate == 2
     assert cleaned.multi_brand_product == 2
     assert cleaned.missing_session == 2
@@ -100,7 +101,7 @@ ROWS = st.lists(
         st.integers(0, 2),
         st.sampled_from(["view", "purchase"]),
         st.integers(1, 2),
-        st.sampled_from(["a", "b", None]),
+        st.sampled_from(["a", "0000000b", None]),
         st.sampled_from(["x", "y", None]),
     ),
     max_size=25,
@@ -110,18 +111,20 @@ ROWS = st.lists(
 @given(rows=ROWS, multi_brand=st.sampled_from([[], [1], [2], [1, 2]]))
 def test_cleaning_is_what_the_rules_say_row_by_row(rows, multi_brand):
     frame = events(*rows)
-    cleaned = clean(frame, pl.Series("product_id", multi_brand, pl.Int64))
+    names = session_names(*rows)
+    cleaned = clean(frame, names, pl.Series("product_id", multi_brand, pl.Int64))
     distinct = drop_duplicates(frame)
     ambiguous = distinct.filter(pl.col("product_id").is_in(multi_brand))
     rest = distinct.filter(~pl.col("product_id").is_in(multi_brand))
     assert cleaned.duplicate == frame.height - distinct.height
     assert cleaned.multi_brand_product == ambiguous.height
-    assert cleaned.missing_session == rest["user_session"].null_count()
+    assert cleaned.missing_session == rest["session_high"].null_count()
     columns = ("user_session", "event_time", "event_type", "product_id", "brand")
     found = cleaned.events.with_columns(
         user_session=cleaned.user_sessions.gather(cleaned.events["session_number"])
     ).select(columns)
-    expected = rest.filter(pl.col("user_session").is_not_null()).select(columns)
+    rest = rest.join(names, on=SESSION_KEY)
+    expected = rest.select(columns)
     assert sorted(found.rows(), key=repr) == sorted(expected.rows(), key=repr)
     order = cleaned.events.select("session_number", "event_time").rows()
     assert order == sorted(order)
@@ -151,5 +154,5 @@ def test_a_brand_that_only_duplicates_have_makes_no_product_ambiguous():
 
 
 def test_nothing_is_cleaned_to_nothing():
-    cleaned = clean(events({}).clear(), NO_PRODUCTS)
+    cleaned = clean(events({}).clear(), session_names(), NO_PRODUCTS)
     assert cleaned.events.height == cleaned.duplicate == cleaned.missing_session == 0

@@ -18,17 +18,16 @@ from tests.oracle.strategies import (
 from transforms import parsing
 from transforms.errors import InputError
 from transforms.events import EVENT_BATCH, validate
-from transforms.parsing import (
+from transforms.grammar import (
     COLUMNS,
-    REJECTED_BATCH,
     Header,
-    parse_block,
     parse_event_time,
     parse_header,
     parse_integer,
     parse_price,
-    split_lines,
 )
+from transforms.parsing import REJECTED_BATCH, parse_block
+from transforms.session_keys import SESSION_KEY, session_texts
 
 HEADER = Header(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)
@@ -51,6 +50,9 @@ def parsed(data: bytes, header: Header = HEADER, offset: int = 0):
         pl.col("event_time").dt.replace_time_zone(None),
         pl.col("event_type", "category_code", "brand").cast(pl.String),
     )
+    keys = events.select(SESSION_KEY).drop_nulls().unique()
+    names = keys.with_columns(session_texts(keys, block.session_names))
+    events = events.join(names, on=SESSION_KEY, how="left").drop(SESSION_KEY)
     return events.rows(), block.rejected.drop("source_file").rows()
 
 
@@ -277,16 +279,6 @@ def test_one_row_that_is_no_text_does_not_slow_its_neighbours(monkeypatch, damag
 def test_a_mark_in_the_middle_of_a_file_is_text():
     assert_as_grammar(f"\ufeff{GOOD_LINE}\n{GOOD_LINE}".encode())
     assert_as_grammar(b"\xef\xbb\xbf")
-
-
-@settings(max_examples=50)
-@given(st.lists(st.sampled_from([GOOD_LINE, line(brand='"a,b"'), "?", "", "x" * 30]), max_size=9))
-def test_lines_split_at_their_ends_alone(lines):
-    data = "\r\n".join(lines).encode()
-    split = split_lines(data)
-    assert split["line"].to_list() == [text.encode() for text in lines if text]
-    for start, text in split.rows():
-        assert data[start : start + len(text)] == text
 
 
 # The header ---------------------------------------------------------------------------------------

@@ -79,12 +79,12 @@ def frame_of(table: Table, *changes: dict[str, object]) -> pl.DataFrame:
 
 
 def failing(table: Table, frame: pl.DataFrame) -> dict[str, int]:
-    return {check: rows for _, check, _, rows in check_batch(table, frame).iter_rows() if rows}
+    return {check: rows for _, check, _, rows in check_batch(table, frame, {}).iter_rows() if rows}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_sound_batch_passes_every_check(table):
-    checks = check_batch(table, frame_of(table))
+    checks = check_batch(table, frame_of(table), {})
     assert checks.schema == quality.CHECKED
     assert checks.filter(pl.col("failing_rows") > 0).is_empty(), checks
     assert failing(table, table.empty_frame()) == {}
@@ -213,7 +213,7 @@ def test_the_balance_fails_where_any_count_is_off(count):
 
 def test_an_error_stops_the_run_and_a_warning_does_not():
     table = TABLES_BY_NAME["fct_events"]
-    warned = check_batch(table, frame_of(table, BREAKING["fct_events", "zero_price_purchase"]))
+    warned = check_batch(table, frame_of(table, BREAKING["fct_events", "zero_price_purchase"]), {})
     verdict = quality_table("run", [warned, warned])
     require_passed(verdict)
     row = verdict.filter(check_name="zero_price_purchase").row(0, named=True)
@@ -225,7 +225,7 @@ def test_an_error_stops_the_run_and_a_warning_does_not():
         "failing_rows": 2,
         "passed": False,
     }
-    broken = check_batch(table, frame_of(table, {"event_id": None}, {"price": Decimal(-1)}))
+    broken = check_batch(table, frame_of(table, {"event_id": None}, {"price": Decimal(-1)}), {})
     with pytest.raises(RunError) as raised:
         require_passed(quality_table("run", [warned, broken]))
     assert "  fct_events: minimum_price (1 rows)\n" in str(raised.value)

@@ -20,7 +20,8 @@ from tests.oracle.strategies import (
 )
 from transforms import reading
 from transforms.errors import InputError
-from transforms.parsing import BOM, COLUMNS, parse_block
+from transforms.grammar import BOM, COLUMNS
+from transforms.parsing import parse_block
 from transforms.reading import (
     InputFile,
     InputRange,

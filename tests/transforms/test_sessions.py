@@ -9,16 +9,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.frames import NO_PRODUCTS, at, events
+from tests.transforms.frames import NO_PRODUCTS, at, events, session_names
 from transforms.cleaning import clean
 from transforms.event_ids import event_ids
 from transforms.events import EVENT_TYPE
+from transforms.products import index_products
 from transforms.sessions import length_bucket, quality_tier, session_table, sessionize
 
 
 def sessions_of(*rows: dict[str, object], timeout: int = 3600) -> list[dict[str, object]]:
-    shard = sessionize(clean(events(*rows), NO_PRODUCTS), timeout)
-    return session_table(shard).sort("session_id").to_dicts()
+    cleaned = clean(events(*rows), session_names(*rows), NO_PRODUCTS)
+    shard = sessionize(cleaned, index_products(cleaned.events), timeout)
+    _, frame, _ = session_table(shard)
+    return frame.sort("session_id").to_dicts()
 
 
 def test_a_gap_of_more_than_the_timeout_starts_the_next_session():
@@ -134,16 +137,11 @@ def test_event_ids_are_the_md5_of_the_key(rows):
             "event_type": pl.Series(columns[1], dtype=EVENT_TYPE),
             "user_id": pl.Series(columns[2], dtype=pl.Int64),
             "product_id": pl.Series(columns[3], dtype=pl.Int64),
-            "user_session": pl.Series(columns[4], dtype=pl.String),
+            "session_number": pl.Series(range(len(rows)), dtype=pl.UInt32),
         }
     ).with_columns(pl.col("event_time").dt.replace_time_zone("UTC"))
-    found = event_ids(
-        frame,
-        frame["user_id"].cast(pl.String),
-        frame["product_id"].cast(pl.String),
-        frame["user_session"],
-    )
-    assert found.to_list() == [
+    found = event_ids(frame, pl.Series(columns[4], dtype=pl.String))
+    assert [bytes(row).decode() for row in found] == [
         hashlib.md5(f"{time}|{kind}|{user}|{product}|{session}".encode()).hexdigest()  # noqa: S324
         for time, kind, user, product, session in rows
     ]

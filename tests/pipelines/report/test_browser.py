@@ -80,6 +80,20 @@ def test_change_is_that_of_the_last_two_complete_weeks(html, tables, open_report
         assert "week from 18 Nov 2019 with the week from 11 Nov 2019" in page.inner_text(".lead")
 
 
+def test_hovering_a_line_names_the_nearest_period_and_its_value(html, tables, open_report):
+    days = tables["metrics_periods"].filter(pl.col("period") == "day").sort("period_start")
+    with open_report(html) as page:
+        page.click("#page-overview .segmented button:text-is('Days')")
+        settle(page)
+        page.hover("[data-chart=trend-revenue] svg", position={"x": 400, "y": 100})
+        shown = page.locator("#vg-tooltip-element td").all_inner_texts()
+        values = {
+            f"{day:%-d %b %Y}": money(revenue)
+            for day, revenue in days.select("period_start", "revenue").iter_rows()
+        }
+        assert shown[2:] == ["Revenue", values[shown[1]]]
+
+
 def test_table_of_days_and_weeks_follows_the_choice(html, tables, open_report):
     periods = tables["metrics_periods"].sort("period_start")
     with open_report(html) as page:

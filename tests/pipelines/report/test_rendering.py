@@ -6,7 +6,7 @@ import re
 import polars as pl
 import pytest
 
-from pipelines.report import TABLES, render_report
+from pipelines.report import TABLES, render_report, vega
 from pipelines.report.models import Column, Table
 from tests.pipelines.report.builder import build_tables
 from transforms.errors import RunError
@@ -38,6 +38,10 @@ def test_nothing_is_loaded_from_elsewhere(html):
     addresses = re.findall(r"""(?:src|href|action)=["']?([^"'\s>]+)""", markup)
     assert [address for address in addresses if not address.startswith("#")] == []
     assert "url(" not in re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+
+
+def test_the_stored_script_is_that_of_the_installed_vega():
+    assert vega.SCRIPT.read_text("utf-8") == vega.script(), "run: python -m pipelines.report.vega"
 
 
 def test_data_cannot_end_the_script_that_holds_it():

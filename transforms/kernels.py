@@ -1,0 +1,194 @@
+"""Compiled functions: loops over arrays where a chain of vectorised steps reads memory too often.
+
+A kernel is Python that Numba compiles for the processor it runs on. It takes and fills arrays, lets
+go of the interpreter's lock, and touches nothing else. Its signature is given, so that a module's
+kernels are compiled when it is imported for the first time; later processes find them in a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import config, njit, types
+from numba.extending import intrinsic
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.uint32]
+Words = npt.NDArray[np.uint64]
+Word = np.uint64
+Integer = int | np.int64
+Flag = bool | np.bool_
+"""What kernels take and give: arrays by the size of their items, integers and truth values."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _cache_folder() -> str:
+    """Where compiled kernels are kept: one folder for each state of the package's sources.
+
+    Numba itself looks only at the file of the kernel, not at those of what it calls.
+    """
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sources.update(path.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = home / "estore-analytics" / f"kernels-{sources.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home, or a read-only one
+        return tempfile.mkdtemp(prefix="estore-analytics-kernels-")
+    return str(folder) if os.access(folder, os.W_OK) else tempfile.mkdtemp()
+
+
+config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined] # made when it is imported
+
+
+def given(dtype: Any, dimensions: int = 1) -> types.Array:
+    """The type of an array that a kernel only reads."""
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
+
+def filled(dtype: Any, dimensions: int = 1) -> types.Array:
+    """The type of an array that a kernel writes."""
+    return types.Array(dtype, dimensions, "C")
+
+
+def kernel(
+    signature: Any,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Compile a function for one signature, or find it in the cache."""
+    compile_ = njit(signature, nogil=True, cache=True, error_model="numpy")
+    return cast(Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]], compile_)
+
+
+def helper(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function that kernels call."""
+    return cast(Callable[Parameters, Result], njit(error_model="numpy")(function))
+
+
+# Eight bytes at once ------------------------------------------------------------------------------
+
+ONES: Final = Word(0x0101010101010101)
+HIGH_BITS: Final = Word(0x8080808080808080)
+_LOW_BITS: Final = Word(0x7F7F7F7F7F7F7F7F)
+_HASH_FACTOR: Final = Word(0x9E3779B97F4A7C15)
+_WORD_POINTER: Final = ir.PointerType(ir.IntType(64))
+
+
+def _load_word(_typing: Any, data: Any, _position: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(start, [arguments[1]]), _WORD_POINTER)
+        return builder.load(pointer, align=1)
+
+    return types.uint64(data, types.int64), generate
+
+
+def _store_word(_typing: Any, data: Any, _position: Any, _word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(start, [arguments[1]]), _WORD_POINTER)
+        builder.store(arguments[2], pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64, types.uint64), generate
+
+
+def _trailing_zeros(_typing: Any, _word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+load_word = cast(Callable[[Bytes, Integer], Word], intrinsic(_load_word))
+"""The eight bytes of an array from any position on, the first the lowest; all must exist."""
+
+store_word = cast(Callable[[Bytes, Integer, Word], None], intrinsic(_store_word))
+"""Set eight bytes of an array, the lowest first; all must exist."""
+
+trailing_zeros = cast(Callable[[Word], int], intrinsic(_trailing_zeros))
+"""The number of zero bits below the lowest one of a word that is not 0."""
+
+
+@helper
+def zero_bytes(word: Word) -> Word:
+    """The high bit of every byte that is 0."""
+    return ~(((word & _LOW_BITS) + _LOW_BITS) | word | _LOW_BITS)
+
+
+@helper
+def mixed(hashed: Word, word: Word) -> Word:
+    """Take one more word into a hash that lives no longer than its process."""
+    product = (hashed ^ word) * _HASH_FACTOR
+    return product ^ (product >> Word(32))
+
+
+@kernel(types.int64(given(types.uint8), types.uint8))
+def count_bytes(data: Bytes, byte: int) -> int:
+    """How often a byte occurs."""
+    found = 0
+    for position in range(len(data)):
+        found += data[position] == byte
+    return found
+
+
+# Keys ---------------------------------------------------------------------------------------------
+
+
+@kernel(types.int64(given(types.uint64, 2), filled(types.uint32), filled(types.uint32)))
+def _number_keys(keys: Words, numbers: Numbers, firsts: Numbers) -> int:
+    rows, width = keys.shape
+    slots = 16
+    while slots < 2 * rows:
+        slots *= 2
+    table = np.full(slots, -1, np.int32)
+    found = 0
+    for row in range(rows):
+        hashed = Word(0)
+        for column in range(width):
+            hashed = mixed(hashed, keys[row, column])
+        slot = np.int64(hashed & Word(slots - 1))
+        number = table[slot]
+        while number >= 0:
+            first = firsts[number]
+            equal = True
+            for column in range(width):
+                equal = equal and keys[row, column] == keys[first, column]
+            if equal:
+                break
+            slot = (slot + 1) & (slots - 1)
+            number = table[slot]
+        if number < 0:
+            number = found
+            table[slot] = found
+            firsts[found] = row
+            found += 1
+        numbers[row] = number
+    return found
+
+
+def number_keys(
+    *columns: npt.NDArray[Any],
+) -> tuple[Numbers, Numbers]:
+    """Number the distinct keys of rows, in the order of their first rows.
+
+    Args:
+        columns: The keys: columns of 64-bit integers, or one matrix of them.
+
+    Returns:
+        The number of each row's key, and the first row of each number.
+    """
+    keys = np.column_stack([column.view(np.uint64) for column in columns])
+    numbers, firsts = np.empty(len(keys), np.uint32), np.empty(len(keys), np.uint32)
+    return numbers, firsts[: _number_keys(keys, numbers, firsts)].copy()

@@ -126,8 +126,8 @@ def run_rounds(
 
 
 def _environment() -> dict[str, str]:
-    """Our environment, without the one thread that `transforms` sets for workers of its own."""
-    return {name: value for name, value in os.environ.items() if name != "POLARS_MAX_THREADS"}
+    """Our environment, without what `transforms` tells Polars, which is for this program alone."""
+    return {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
 
 
 def _read_once(files: str) -> None:

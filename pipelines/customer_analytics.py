@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import gc
 import logging
 import os
 import re
@@ -281,6 +282,16 @@ def local_runner(workers: int) -> FnApiRunner:
 
 
 @contextmanager
+def _frozen_objects() -> Iterator[None]:
+    """Keep the garbage collector from looking, again and again, through all that is imported."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def _silent_threads() -> Iterator[None]:
     """Keep the runner's threads from printing tracebacks; what they met arrives as an exception."""
     shown, threading.excepthook = threading.excepthook, lambda _: None
@@ -339,7 +350,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
             build_pipeline(pipeline, plan)
             try:
                 size = sum(file.csv_bytes for file in files)
-                with _silent_threads(), reporting(Progress(spill), size):
+                with _frozen_objects(), _silent_threads(), reporting(Progress(spill), size):
                     result = runners.wait(pipeline.run()) if local else runners.execute(pipeline)
             except Exception as error:
                 raise translate_failure(error, options.output) from error

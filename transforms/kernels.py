@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,15 +35,19 @@ Result = TypeVar("Result")
 
 
 def _cache_folder() -> str:
-    """Where compiled kernels are kept: one folder for each state of the package's sources.
+    """Where compiled kernels are kept: one folder for each state of their sources.
 
     Numba itself looks only at the file of the kernel, not at those of what it calls.
     """
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        sources.update(path.read_bytes())
+        source = path.read_bytes()
+        if b"@kernel" in source or b"@helper" in source:
+            sources.update(source)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     folder = home / "estore-analytics" / f"kernels-{sources.hexdigest()[:16]}"
+    if not folder.exists() and sys.stderr.isatty():
+        print("compiling for this machine, once: about 20 seconds", file=sys.stderr)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no home, or a read-only one

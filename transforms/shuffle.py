@@ -26,6 +26,9 @@ from apache_beam.coders import Coder, registry
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+from numba import types
+
+from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
@@ -232,10 +235,32 @@ def partition_frame(
     if shards == 1:
         yield 0, frame
         return
-    column = "__shard"
-    numbered = frame.with_columns((keys % shards).cast(pl.UInt32).alias(column))
-    for piece in numbered.partition_by(column, maintain_order=False):
-        yield int(piece[column][0]), piece.drop(column)
+    order = np.empty(frame.height, np.uint32)
+    ends = np.empty(shards, np.int64)
+    order_by_shard(keys.to_numpy(), order, ends)
+    ordered = frame[order]
+    start = 0
+    for shard, end in enumerate(ends.tolist()):
+        if end > start:
+            yield shard, ordered.slice(start, end - start)
+        start = end
+
+
+@kernel(types.void(given(types.uint64), filled(types.uint32), filled(types.int64)))
+def order_by_shard(keys: Words, order: Numbers, ends: Integers) -> None:
+    """Fill in the rows in the order of their shards, and where each shard ends."""
+    shards = Word(len(ends))
+    ends[:] = 0
+    for row in range(len(keys)):
+        ends[keys[row] % shards] += 1
+    total = 0
+    for shard in range(len(ends)):
+        total += ends[shard]
+        ends[shard] = total - ends[shard]
+    for row in range(len(keys)):
+        shard = keys[row] % shards
+        order[ends[shard]] = row
+        ends[shard] += 1
 
 
 @beam.typehints.with_input_types(NamedFrame)

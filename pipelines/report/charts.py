@@ -65,6 +65,7 @@ def _chart(height: str, *, fit: str = "fit-x", signals: Sequence[Row] = (), **pa
 
 
 def _mark(kind: str, data: str, encoding: Row, **more: Any) -> Row:
+    """Return a mark for each row of a data set; lines and areas have one for all."""
     return {"type": kind, "from": {"data": data}, "encode": {"update": encoding}, **more}
 
 

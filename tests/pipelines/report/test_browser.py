@@ -94,6 +94,15 @@ def test_hovering_a_line_names_the_nearest_period_and_its_value(html, tables, op
         assert shown[2:] == ["Revenue", values[shown[1]]]
 
 
+def test_hovering_a_cell_names_its_row_and_column(html, tables, open_report):
+    bought = tables["metrics_category_rfm"].rows_by_key(["category_lvl_1", "rfm_segment"])
+    with open_report(html, "categories") as page:
+        page.hover("[data-chart=category-segments] .mark-rect path >> nth=0", force=True)
+        shown = page.locator("#vg-tooltip-element td.value").all_inner_texts()
+        assert (shown[0], shown[1]) in bought
+        assert shown[2].endswith(" purchases)")
+
+
 def test_table_of_days_and_weeks_follows_the_choice(html, tables, open_report):
     periods = tables["metrics_periods"].sort("period_start")
     with open_report(html) as page:

@@ -1,0 +1,79 @@
+"""What an event costs, so that a change that makes it much dearer does not go unseen.
+
+Not seconds: the CPU time of the steps that cost most is compared with that of SHA-512 over the same
+bytes, in the same process and in turns, so a slow or busy machine changes both. The bounds are two
+and a half times what was measured.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from itertools import islice
+
+import pytest
+
+from pipelines.generate_events import main as generate
+from tests.transforms.frames import NO_PRODUCTS
+from transforms.cleaning import session_shard
+from transforms.parsing import parse_block
+from transforms.reading import match_inputs, read_blocks, split_files
+from transforms.schema import FCT_EVENTS
+from transforms.shards import session_shard_frames
+from transforms.shuffle import SpillStore, partition_frame
+from transforms.sinks import stage
+
+ROWS = 120_000
+TURNS = 5
+BOUNDS = {"parse": 0.0, "shuffle": 0.0, "session shard": 0.0, "write": 0.0}
+"""CPU time of a step in units of SHA-512's over the CSV."""
+
+
+def cpu_time(function: Callable[[], object]) -> float:
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
+    folder = tmp_path_factory.mktemp("cost")
+    path = folder / "events.csv"
+    assert not generate(["--rows", str(ROWS), "--seed", "1", "--output", str(path)])
+    (part, *_) = split_files(match_inputs([str(path)]), 1)
+    ((offset, block),) = islice(read_blocks(part), 1)
+    header = part.file.header
+    parsed = parse_block(block, header, "events.csv", offset)
+    store = SpillStore(str(folder))
+
+    def shuffle() -> None:
+        for _, piece in partition_frame(parsed.events, session_shard(parsed.events), 16):
+            for payload in store.put(piece):
+                store.get(payload)
+
+    def sessions():
+        return session_shard_frames(
+            parsed.events,
+            parsed.session_names,
+            NO_PRODUCTS,
+            NO_PRODUCTS,
+            timeout_seconds=3600,
+            shard=0,
+        )
+
+    (_, frame, encoded), _ = sessions()[0]
+    return {
+        "hash": lambda: hashlib.sha512(block).digest(),
+        "parse": lambda: parse_block(block, header, "events.csv", offset),
+        "shuffle": shuffle,
+        "session shard": sessions,
+        "write": lambda: stage(frame, FCT_EVENTS, str(folder), encoded),
+    }
+
+
+@pytest.mark.parametrize("step", BOUNDS)
+def test_a_step_costs_what_it_did(steps, step):
+    steps[step]()
+    turns = [(cpu_time(steps[step]), cpu_time(steps["hash"])) for _ in range(TURNS)]
+    cost = min(of_step for of_step, _ in turns) / min(of_hash for _, of_hash in turns)
+    print(step, cost)
+    assert cost < BOUNDS[step]

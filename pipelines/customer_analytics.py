@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import gc
 import logging
 import os
 import re
@@ -282,16 +281,6 @@ def local_runner(workers: int) -> FnApiRunner:
 
 
 @contextmanager
-def _frozen_objects() -> Iterator[None]:
-    """Keep the garbage collector from looking, again and again, through all that is imported."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextmanager
 def _silent_threads() -> Iterator[None]:
     """Keep the runner's threads from printing tracebacks; what they met arrives as an exception."""
     shown, threading.excepthook = threading.excepthook, lambda _: None
@@ -350,7 +339,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
             build_pipeline(pipeline, plan)
             try:
                 size = sum(file.csv_bytes for file in files)
-                with _frozen_objects(), _silent_threads(), reporting(Progress(spill), size):
+                with _silent_threads(), reporting(Progress(spill), size):
                     result = runners.wait(pipeline.run()) if local else runners.execute(pipeline)
             except Exception as error:
                 raise translate_failure(error, options.output) from error

@@ -62,8 +62,9 @@ COUNTERS = {
 UPDATES = {
     # One block is parsed.
     ("ParseRanges", "parse_msec"): 1,
-    # Payloads: variants, events, product sums; user days and sessions; touches and purchases.
-    ("PartitionFrames", "payload_bytes"): 7,
+    # Payloads: variants; events and session names; product sums; user days and sessions; touches
+    # and purchases.
+    ("PartitionFrames", "payload_bytes"): 8,
     # Each of the five steps that cut frames does so once.
     ("PartitionFrames", "shuffle_msec"): 5,
 }

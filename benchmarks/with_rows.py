@@ -1,8 +1,9 @@
 """The main tables in classic Beam, a dict per event: python -m benchmarks.with_rows INPUT OUTPUT.
 
 The usual idioms (a function per step, CombinePerKey, GroupByKey by session, WriteToParquet) on the
-same local runner with as many worker processes. Events hold only texts and integers, which Beam's
-coders take without pickle. It makes fct_events, fct_sessions and dim_users only.
+same local runner, with a worker process per core, since Python holds the interpreter's lock. Events
+hold only texts and integers, which Beam's coders take without pickle. It makes fct_events,
+fct_sessions and dim_users only.
 """
 # ruff: noqa: PLR2004 - the figures of the contract, as a user writes them
 

@@ -69,7 +69,7 @@ from transforms.shuffle import (
 from transforms.sinks import StageTables
 
 _SHARD_BYTES: Final = 32 << 20  # of CSV: about a quarter of a million events
-_SMALL_BYTES: Final = 24 << 20  # of CSV, which one process does before a second has started
+_SMALL_BYTES: Final = 24 << 20  # of CSV, for which a second worker would bring nothing
 
 
 @dataclass(frozen=True)

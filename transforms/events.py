@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from transforms.exact import Halves, add_money, money_of_halves
+from transforms.kernels import Bytes, Integer, helper
 from transforms.schema import EVENT_TYPES, MONEY_SCALE
 from transforms.session_keys import SESSION_KEY
 
@@ -49,6 +53,41 @@ EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "reve
 
 The four in the middle count the events of each type, in the order of `EVENT_TYPES`.
 """
+
+_PURCHASE = EVENT_TYPES.index("purchase")
+
+
+@helper
+def add_event(
+    counts: npt.NDArray[np.int64],
+    revenue: Halves,
+    at: Integer,
+    event_types: Bytes,
+    prices: Halves,
+    row: Integer,
+) -> None:
+    """Add an event to a row of sums, in a kernel.
+
+    Args:
+        counts: Rows of all `EVENT_SUMS` but the last.
+        revenue: Rows of the last.
+        at: The row that is added to.
+        event_types: Numbers of `EVENT_TYPES`.
+        prices: Of the events.
+        row: The event.
+    """
+    counts[at, 0] += 1
+    counts[at, 1 + event_types[row]] += 1
+    if event_types[row] == _PURCHASE:
+        add_money(revenue, at, prices, row)
+
+
+def sums_of_arrays(counts: npt.NDArray[np.int64], revenue: Halves) -> list[pl.Series]:
+    """The columns `EVENT_SUMS` of what kernels have summed."""
+    return [
+        *(pl.Series(name, counts[:, column]) for column, name in enumerate(EVENT_SUMS[:-1])),
+        money_of_halves(revenue).alias(EVENT_SUMS[-1]),
+    ]
 
 
 def validate(batch: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from transforms.kernels import helper
+from transforms.kernels import Integer, helper
 from transforms.schema import MONEY_SCALE
 
 RATE_DECIMALS = 6
@@ -40,7 +40,7 @@ def money_of_halves(halves: Halves) -> pl.Series:
 
 
 @helper
-def add_money(sums: Halves, at: int, added: Halves, row: int) -> None:
+def add_money(sums: Halves, at: Integer, added: Halves, row: Integer) -> None:
     """Add a row of money to a sum, in a kernel."""
     low = sums[at, 0] + added[row, 0]
     carry = low < sums[at, 0]

@@ -55,10 +55,6 @@ class Header:
         """Number of fields in a row."""
         return len(self.columns)
 
-    def field_name(self, position: int) -> str:
-        """A unique name for a field: its column, or a stand-in for an ignored one."""
-        return self.columns[position] or f"ignored_{position}"
-
 
 def parse_header(line: bytes, source: str) -> Header:
     """Read a file's header line, with or without line end.

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -48,11 +49,11 @@ def _cache_folder() -> str:
     folder = home / "estore-analytics" / f"kernels-{sources.hexdigest()[:16]}"
     if not folder.exists() and sys.stderr.isatty():
         print("compiling for this machine, once: about 20 seconds", file=sys.stderr)
-    try:
+    with suppress(OSError):  # no home, or a read-only one
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # no home, or a read-only one
-        return tempfile.mkdtemp(prefix="estore-analytics-kernels-")
-    return str(folder) if os.access(folder, os.W_OK) else tempfile.mkdtemp()
+    if os.access(folder, os.W_OK):
+        return str(folder)
+    return tempfile.mkdtemp(prefix="estore-analytics-kernels-")
 
 
 config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined] # made when it is imported
@@ -83,7 +84,6 @@ def helper(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
 # Eight bytes at once ------------------------------------------------------------------------------
 
-ONES: Final = Word(0x0101010101010101)
 HIGH_BITS: Final = Word(0x8080808080808080)
 _LOW_BITS: Final = Word(0x7F7F7F7F7F7F7F7F)
 _HASH_FACTOR: Final = Word(0x9E3779B97F4A7C15)

@@ -9,14 +9,13 @@ import numpy as np
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_SUMS
-from transforms.exact import Halves, add_money, halves_of_money, money_of_halves
+from transforms.events import EVENT_SUMS, add_event, sums_of_arrays
+from transforms.exact import Halves, add_money, halves_of_money
 from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel, number_keys
 from transforms.schema import (
     CATEGORY_LEVELS,
     DIM_CATEGORIES,
     DIM_PRODUCTS,
-    EVENT_TYPES,
     UNKNOWN_CATEGORY,
 )
 
@@ -68,7 +67,6 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
 _TEXTS = ("brand", "category_code")
 _NO_CODE = 2**32 - 1
 _NO_CATEGORY = -1  # ids are not negative
-_PURCHASE = EVENT_TYPES.index("purchase")
 
 
 @kernel(
@@ -136,10 +134,7 @@ def _sum_variants(
             firsts[variant] = row
             sums[variant] = 0
             revenue[variant] = 0
-        sums[variant, 0] += 1
-        sums[variant, 1 + event_types[row]] += 1
-        if event_types[row] == _PURCHASE:
-            add_money(revenue, variant, prices, row)
+        add_event(sums, revenue, variant, event_types, prices, row)
     return found
 
 
@@ -162,10 +157,7 @@ def _sums_frame(
     rows: pl.DataFrame, firsts: Numbers, sums: Integers, revenue: Halves
 ) -> pl.DataFrame:
     """Variants as they stand in their first rows, and what was summed over them."""
-    return rows.select(pl.col(_VARIANT).gather(firsts)).with_columns(
-        *(pl.Series(name, sums[:, column]) for column, name in enumerate(EVENT_SUMS[:-1])),
-        money_of_halves(revenue).alias("revenue"),
-    )
+    return rows.select(pl.col(_VARIANT).gather(firsts)).with_columns(*sums_of_arrays(sums, revenue))
 
 
 @kernel(

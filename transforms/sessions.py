@@ -11,13 +11,12 @@ from numba import types
 
 from transforms.cleaning import Cleaned
 from transforms.event_ids import event_ids
-from transforms.events import EVENT_SUMS, is_type
-from transforms.exact import add_money, halves_of_money, money_of_halves
+from transforms.events import EVENT_SUMS, add_event, is_type, sums_of_arrays
+from transforms.exact import halves_of_money
 from transforms.kernels import Bytes, Integers, Numbers, Words, filled, given, kernel
 from transforms.products import IndexedProducts
 from transforms.runs import aggregate_runs, run_numbers, run_starts
 from transforms.schema import (
-    EVENT_TYPES,
     FCT_EVENTS,
     FCT_SESSIONS,
     FUNNEL_STAGES,
@@ -100,15 +99,12 @@ def _visits(
             "user_id": events["user_id"].gather(first),
             "event_time": times.gather(first),
             "last_event_time": times.gather(last),
-            **{name: sums[:, column] for column, name in enumerate(EVENT_SUMS[:-1])},
-            "revenue": money_of_halves(revenue),
         }
-    ).with_columns(event_date=pl.col("event_time").dt.date())
+    ).with_columns(*sums_of_arrays(sums, revenue), event_date=pl.col("event_time").dt.date())
 
 
 _SECOND = 1_000_000  # microseconds
 _DAY = 86_400 * _SECOND
-_PURCHASE = EVENT_TYPES.index("purchase")
 
 
 @kernel(
@@ -170,10 +166,7 @@ def _sum_visits(
             starts[visit] = row
             sums[visit] = 0
             revenue[visit] = 0
-        sums[visit, 0] += 1
-        sums[visit, 1 + event_types[row]] += 1
-        if event_types[row] == _PURCHASE:
-            add_money(revenue, visit, prices, row)
+        add_event(sums, revenue, visit, event_types, prices, row)
     return visit + 1, session + 1
 
 

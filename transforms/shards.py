@@ -19,6 +19,7 @@ from apache_beam.pvalue import TaggedOutput
 from transforms import categories, churn, funnel, periods, products, rfm, segments, users
 from transforms.cleaning import ambiguous_products, candidate_brands, clean, multi_brand_products
 from transforms.cleaning import product_variants as distinct_variants
+from transforms.errors import RunError
 from transforms.events import EVENT_BATCH
 from transforms.parsing import parse_block
 from transforms.progress import Progress
@@ -162,7 +163,9 @@ class FindAmbiguousProducts(beam.DoFn):
         """Look at one shard."""
         _, payloads = element
         found = ambiguous_products(collect_frames(self._store, payloads)["variants"])
-        yield from store_frames(self._store, {"ambiguous": found})
+        # Also where nothing is found: that no shard has answered is then known to be a fault.
+        for payload in self._store.put(found):
+            yield "ambiguous", payload
 
 
 @beam.typehints.with_output_types(Payload)
@@ -173,7 +176,11 @@ class FindCandidateBrands(beam.DoFn):
         self._store = store
 
     def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
-        """Look at one shard, if any product needs it."""
+        """Look at one shard, if any product needs it.
+
+        Raises:
+            RunError: The engine has lost a side input.
+        """
         candidates = _ambiguous(self._store, ambiguous).filter("many_brands")["product_id"]
         if candidates.len():
             _, payloads = element
@@ -182,13 +189,26 @@ class FindCandidateBrands(beam.DoFn):
                 for name, payload in payloads
                 if name == "events"
             )
-            found = candidate_brands(events, candidates)
-            yield from store_frames(self._store, {"brands": found})
+            for payload in self._store.put(candidate_brands(events, candidates)):
+                yield "brands", payload
 
 
 def _ambiguous(store: FrameStore, payloads: Iterable[Payload]) -> pl.DataFrame:
-    empty = ambiguous_products(distinct_variants(EVENT_BATCH.to_frame()))
-    return collect_frames(store, payloads).get("ambiguous", empty)
+    """What `FindAmbiguousProducts` found in all shards.
+
+    Raises:
+        RunError: It is not there.
+    """
+    found = collect_frames(store, payloads).get("ambiguous")
+    if found is None:
+        raise RunError(_LOST)
+    return found
+
+
+_LOST: Final = (
+    "the engine lost a side input, so the tables would be wrong; nothing was published. Run again; "
+    "if it happens again, choose another --runner. (Prism 2.77 does it on a busy machine.)"
+)
 
 
 def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
@@ -288,10 +308,16 @@ class ProcessSessionShards(beam.DoFn):
         brands: Iterable[Payload],
         _few_rejected: Iterable[bool],
     ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
-        """Process one shard."""
+        """Process one shard.
+
+        Raises:
+            RunError: The engine has lost a side input.
+        """
         shard, payloads = element
         found = _ambiguous(self._store, ambiguous)
         confirmed = collect_frames(self._store, brands).get("brands")
+        if confirmed is None and found["many_brands"].any():
+            raise RunError(_LOST)
         received = collect_frames(self._store, payloads)
         events = received.pop("events")
         tables, frames = session_shard_frames(

@@ -65,28 +65,7 @@ class FrameCoder(Coder):
         return False
 
 
-class SeriesCoder(Coder):
-    """Encodes a series as a frame of one column."""
-
-    def encode(self, value: pl.Series) -> bytes:
-        """Encode a series."""
-        return encode_frame(value.to_frame(), "lz4")
-
-    def decode(self, encoded: bytes) -> pl.Series:
-        """Decode a series."""
-        return decode_frame(encoded).to_series()
-
-    def estimate_size(self, value: pl.Series) -> int:
-        """The series' bytes."""
-        return int(value.estimated_size())
-
-    def is_deterministic(self) -> bool:
-        """Series are never keys."""
-        return False
-
-
 registry.register_coder(pl.DataFrame, FrameCoder)
-registry.register_coder(pl.Series, SeriesCoder)
 
 
 def in_global_window(value: Any) -> WindowedValue:
@@ -117,7 +96,7 @@ class FrameStore(Protocol):
     """Turns frames into payloads and back."""
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
-        """Store a frame as one or more payloads."""
+        """Store a frame, of any height, as one or more payloads."""
 
     def get(self, payload: bytes) -> pl.DataFrame:
         """Read a payload back."""
@@ -134,8 +113,8 @@ class InlineStore:
         """Encode a frame as one or more payloads."""
         pieces = max(1, int(frame.estimated_size()) // _INLINE_BYTES)
         rows = max(1, -(-frame.height // pieces))
-        for piece in frame.iter_slices(rows):
-            yield from self._encode(piece)
+        for start in range(0, max(1, frame.height), rows):
+            yield from self._encode(frame.slice(start, rows))
 
     def _encode(self, piece: pl.DataFrame) -> Iterator[bytes]:
         if piece.height > 1 and piece.estimated_size() > _INLINE_LIMIT:  # rows of odd sizes

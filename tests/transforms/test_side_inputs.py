@@ -1,0 +1,62 @@
+"""A side input that an engine loses fails the run; the tables would be wrong without it."""
+
+from datetime import date
+
+import pytest
+
+from tests.transforms.frames import events
+from transforms.cleaning import ambiguous_products, product_variants
+from transforms.errors import RunError
+from transforms.progress import Progress
+from transforms.shards import (
+    FindAmbiguousProducts,
+    FindCandidateBrands,
+    ProcessSessionShards,
+    Rules,
+)
+from transforms.shuffle import InlineStore
+
+STORE = InlineStore()
+ONE_BRAND = events({"brand": "a"}, {"brand": "a", "user_id": 8})
+# One product, whose brands are gone with the duplicates that have them.
+NO_BRAND_LEFT = events(
+    {"category_id": 1}, {"category_id": 2, "brand": "a"}, {"category_id": 3, "brand": "b"}
+)
+
+
+def payloads(name, frame):
+    return [(name, payload) for payload in STORE.put(frame)]
+
+
+def process(frame, ambiguous, brands):
+    step = ProcessSessionShards(Rules(as_of=date.min), STORE, Progress(None))
+    step.start_bundle()
+    return list(step.process((0, payloads("events", frame)), ambiguous, brands, [True]))
+
+
+def found_in(frame):
+    group = (0, payloads("variants", product_variants(frame)))
+    return list(FindAmbiguousProducts(STORE).process(group))
+
+
+def brands_of(frame):
+    group = (0, payloads("events", frame))
+    return list(FindCandidateBrands(STORE).process(group, found_in(frame)))
+
+
+@pytest.mark.parametrize("frame", [ONE_BRAND, NO_BRAND_LEFT], ids=["one brand", "none left"])
+def test_with_all_side_inputs_a_shard_is_processed(frame):
+    assert process(frame, found_in(frame), brands_of(frame))
+
+
+def test_products_that_were_lost_fail_the_run():
+    assert ambiguous_products(product_variants(ONE_BRAND)).is_empty()
+    with pytest.raises(RunError, match="lost a side input"):
+        process(ONE_BRAND, [], [])
+    with pytest.raises(RunError, match="lost a side input"):
+        list(FindCandidateBrands(STORE).process((0, payloads("events", ONE_BRAND)), []))
+
+
+def test_brands_that_were_lost_fail_the_run():
+    with pytest.raises(RunError, match="lost a side input"):
+        process(NO_BRAND_LEFT, found_in(NO_BRAND_LEFT), [])

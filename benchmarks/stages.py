@@ -70,11 +70,11 @@ def measure_front(
         blocks = read_blocks(part)
         while True:
             with clock.stage("read blocks of whole lines"):
-                offset, block = next(blocks, (0, None))
+                block = next(blocks, None)
             if block is None:
                 break
             with clock.stage("parse"):
-                parsed = parse_block(block, part.file.header, part.file.path, offset)
+                parsed = parse_block(block, part.file.header, part.file.path)
             events += parsed.events.height
             with clock.stage("distinct product variants of a block"):
                 product_variants(parsed.events)

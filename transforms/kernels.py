@@ -82,12 +82,17 @@ def helper(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
     return cast(Callable[Parameters, Result], njit(error_model="numpy")(function))
 
 
+WINDOW: Final = 64
+"""Bytes that `equal_bytes` looks at."""
+
 # Eight bytes at once ------------------------------------------------------------------------------
 
 HIGH_BITS: Final = Word(0x8080808080808080)
 _LOW_BITS: Final = Word(0x7F7F7F7F7F7F7F7F)
 _HASH_FACTOR: Final = Word(0x9E3779B97F4A7C15)
 _WORD_POINTER: Final = ir.PointerType(ir.IntType(64))
+_INDEX: Final = ir.IntType(32)
+_BYTES: Final = ir.VectorType(ir.IntType(8), WINDOW)
 
 
 def _load_word(_typing: Any, data: Any, _position: Any) -> Any:
@@ -116,6 +121,25 @@ def _trailing_zeros(_typing: Any, _word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _equal_bytes(_typing: Any, data: Any, _position: Any, _byte: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(start, [arguments[1]]), ir.PointerType(_BYTES))
+        one = builder.insert_element(ir.Constant(_BYTES, ir.Undefined), arguments[2], _INDEX(0))
+        all_equal = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, WINDOW), 0))
+        equal = builder.icmp_unsigned("==", builder.load(pointer, align=1), all_equal)
+        return builder.bitcast(equal, ir.IntType(WINDOW))
+
+    return types.uint64(data, types.int64, types.uint8), generate
+
+
+def _count_bits(_typing: Any, _word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 load_word = cast(Callable[[Bytes, Integer], Word], intrinsic(_load_word))
 """The eight bytes of an array from any position on, the first the lowest; all must exist."""
 
@@ -124,6 +148,15 @@ store_word = cast(Callable[[Bytes, Integer, Word], None], intrinsic(_store_word)
 
 trailing_zeros = cast(Callable[[Word], int], intrinsic(_trailing_zeros))
 """The number of zero bits below the lowest one of a word that is not 0."""
+
+count_bits = cast(Callable[[Word], int], intrinsic(_count_bits))
+"""The number of bits of a word that are 1."""
+
+equal_bytes = cast(Callable[[Bytes, Integer, np.uint8], Word], intrinsic(_equal_bytes))
+"""A bit for each byte of a window of an array, the first the lowest: 1 where it is the given one.
+
+All bytes of the window must exist. (One vector instruction, or a few.)
+"""
 
 
 @helper
@@ -137,15 +170,6 @@ def mixed(hashed: Word, word: Word) -> Word:
     """Take one more word into a hash that lives no longer than its process."""
     product = (hashed ^ word) * _HASH_FACTOR
     return product ^ (product >> Word(32))
-
-
-@kernel(types.int64(given(types.uint8), types.uint8))
-def count_bytes(data: Bytes, byte: int) -> int:
-    """How often a byte occurs."""
-    found = 0
-    for position in range(len(data)):
-        found += data[position] == byte
-    return found
 
 
 # Keys ---------------------------------------------------------------------------------------------

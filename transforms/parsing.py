@@ -17,11 +17,13 @@ import polars as pl
 import pyarrow as pa
 from numba import types
 
+from transforms.blocks import Block
 from transforms.events import EVENT_BATCH, EVENT_TYPE
 from transforms.exact import billionths
 from transforms.grammar import COLUMNS, Header, parse_row
 from transforms.kernels import (
     HIGH_BITS,
+    WINDOW,
     Bytes,
     Flag,
     Integer,
@@ -29,7 +31,8 @@ from transforms.kernels import (
     Numbers,
     Word,
     Words,
-    count_bytes,
+    count_bits,
+    equal_bytes,
     filled,
     given,
     helper,
@@ -60,6 +63,8 @@ REJECTED_BATCH = pl.Schema(
 
 _RAW_CHARACTERS: Final = 10_000
 
+Codes = npt.NDArray[np.int32]
+
 
 @dataclass(frozen=True)
 class ParsedBlock:
@@ -81,40 +86,36 @@ class ParsedBlock:
         return self.events.height + self.rejected.height
 
 
-def parse_block(data: bytes, header: Header, source: str, offset: int) -> ParsedBlock:
-    """Parse a block of whole lines; the last may lack its end.
+def parse_block(block: Block, header: Header, source: str) -> ParsedBlock:
+    """Parse a block.
 
     Args:
-        data: The lines, without the header.
+        block: Lines of a file, without the header.
         header: The file's columns.
         source: Name of the file, for rejected rows.
-        offset: Offset of the block's first byte in the file, after decompression.
     """
-    given_bytes = np.frombuffer(data, np.uint8)
-    lines = count_bytes(given_bytes, _NEWLINE) + 1
-    padded = np.empty(len(data) + _PADDING, np.uint8)
-    padded[: len(data)] = given_bytes
-    padded[len(data) :] = _NEWLINE
+    lines, has_quotes, is_ascii = _survey(block.padded)
     rows = _Rows(lines)
     odd_lines = np.empty((lines, 2), np.int64)
+    texts = np.empty(len(block.padded), np.uint8)
     roles = [-1 if name is None else COLUMNS.index(name) for name in header.columns]
-    rows.count, rows.texts, odd = _read_lines(
-        padded,
-        len(data) + 1,
+    rows.count, odd, used = _read_lines(
+        block.padded,
         np.array(roles, np.int64),
-        b'"' in data or b"\0" in data,
-        _is_text(data),
+        has_quotes,
+        is_ascii or _is_text(block.data()),
         *rows.columns,
         odd_lines,
+        texts,
     )
-    rows.look_up_texts(data)
+    rows.look_up_texts(texts[:used].tobytes(), block)
     rejected = []
     for start, end in odd_lines[:odd].tolist():
-        line = data[start:end]
+        line = block.data(start, end)
         row = parse_row(line, header)
         if isinstance(row, str):
             raw = line.decode(errors="replace")[:_RAW_CHARACTERS]
-            rejected.append((source, offset + start, row, raw))
+            rejected.append((source, block.offset + start, row, raw))
         else:
             rows.append(row)
     return ParsedBlock(
@@ -126,8 +127,6 @@ def parse_block(data: bytes, header: Header, source: str, offset: int) -> Parsed
 
 def _is_text(data: bytes) -> bool:
     """True where all of it is UTF-8."""
-    if data.isascii():
-        return True
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -140,13 +139,11 @@ class _Rows:
 
     Attributes:
         count: Rows filled.
-        texts: Number of distinct texts of categories and brands, the first of which is none.
         columns: The arrays that `_read_lines` fills, in the order of its arguments.
     """
 
     def __init__(self, lines: int) -> None:
         self.count = 0
-        self.texts = 1
         self._microseconds = np.empty(lines, np.int64)
         self._types = np.empty(lines, np.uint8)
         self._products = np.empty(lines, np.int64)
@@ -158,8 +155,6 @@ class _Rows:
         self._session_high = np.empty(lines, np.uint64)
         self._session_low = np.empty(lines, np.uint64)
         self._session_kinds = np.empty(lines, np.uint8)
-        self._text_starts = np.empty(2 * lines + 1, np.int64)
-        self._text_lengths = np.empty(2 * lines + 1, np.int64)
         self.columns = (
             self._microseconds,
             self._types,
@@ -172,26 +167,16 @@ class _Rows:
             self._session_high,
             self._session_low,
             self._session_kinds,
-            self._text_starts,
-            self._text_lengths,
         )
 
-    def look_up_texts(self, data: bytes) -> None:
+    def look_up_texts(self, texts: bytes, block: Block) -> None:
         """Read the texts that the kernel found, and give sessions that are no UUID their keys."""
-        places = zip(
-            self._text_starts[1 : self.texts].tolist(),
-            self._text_lengths[1 : self.texts].tolist(),
-            strict=True,
-        )
-        self._dictionary: list[str | None] = [
-            None,
-            *(data[start : start + length].decode().lower() for start, length in places),
-        ]
+        self._dictionary: list[str | None] = [None, *texts.decode().lower().split("\n")[1:-1]]
         self._names: dict[str, tuple[int, int]] = {}
         for row in np.flatnonzero(self._session_kinds[: self.count] == _NAMED).tolist():
             # The kernel has left the name's place where its key goes.
             start = int(self._session_high[row])
-            name = data[start : start + int(self._session_low[row])].decode()
+            name = block.data(start, start + int(self._session_low[row])).decode()
             if name not in self._names:
                 self._names[name] = key_of_name(name)
             self._session_high[row], self._session_low[row] = self._names[name]
@@ -261,15 +246,15 @@ class _Rows:
 
 # The kernel ---------------------------------------------------------------------------------------
 
-_PADDING: Final = 16  # bytes behind the last line that may be looked at
-_NEWLINE: Final = ord("\n")
+_NEWLINE: Final = np.uint8(ord("\n"))
 _RETURN: Final = ord("\r")
-_COMMA: Final = ord(",")
-_QUOTE: Final = ord('"')
+_COMMA: Final = np.uint8(ord(","))
+_QUOTE: Final = np.uint8(ord('"'))
+_NUL: Final = np.uint8(0)
 _ZERO: Final = ord("0")
-_COMMAS: Final = Word(int.from_bytes(b"," * 8))
-_NEWLINES: Final = Word(int.from_bytes(b"\n" * 8))
-_QUOTES: Final = Word(int.from_bytes(b'"' * 8))
+_ZEROS: Final = Word(int.from_bytes(b"0" * 8))
+_POINTS: Final = Word(int.from_bytes(b"." * 8))
+_TENS: Final = tuple(10**exponent for exponent in range(10))
 
 _LOW_HALF: Final = (1 << 64) - 1
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -304,6 +289,23 @@ _UTC_WORD: Final = _word(b" UTC")
 _TIMEOUT_WORD: Final = _word(b"_timeout")
 _TIME_LENGTH: Final = len("2019-10-01 00:00:00 UTC")
 _SECOND: Final = 1_000_000  # microseconds
+
+
+@kernel(types.Tuple((types.int64, types.boolean, types.boolean))(given(types.uint8)))
+def _survey(padded: Bytes) -> tuple[int, bool, bool]:
+    """Look through a block.
+
+    Returns:
+        The most lines there can be, whether there are quotes or NUL bytes, whether all is ASCII.
+    """
+    lines = 0
+    quotes, high_bits = Word(0), Word(0)
+    for position in range(0, len(padded) - WINDOW + 1, WINDOW):
+        lines += count_bits(equal_bytes(padded, position, _NEWLINE))
+        quotes |= equal_bytes(padded, position, _QUOTE) | equal_bytes(padded, position, _NUL)
+        for place in range(position, position + WINDOW, 8):
+            high_bits |= load_word(padded, place)
+    return lines + WINDOW, quotes != 0, high_bits & HIGH_BITS == 0
 
 
 @helper
@@ -424,23 +426,38 @@ def _type_of_event(data: Bytes, start: Integer, end: Integer) -> Integer:
 @helper
 def _price(data: Bytes, start: Integer, end: Integer) -> Integer:
     """The billionths of a price of at most 9 digits and 9 decimals, or −1."""
+    length = end - start
+    if 0 < length <= 8:
+        return _short_price(load_word(data, start) << Word(64 - 8 * length), length)
     point = start
     while point < end and data[point] != ord("."):
         point += 1
     if point - start > 9 or end - point > 10:
         return _ODD
     units = _integer(data, start, point)
-    if units < 0:
-        return _ODD
-    units = units * 10**9
-    if point < end:
-        decimals = _integer(data, point + 1, end)
-        if decimals < 0:
-            return _ODD
-        for _ in range(10 - (end - point)):
-            decimals = decimals * 10
-        units = units + decimals
-    return units
+    if units < 0 or point == end:
+        return _ODD if units < 0 else units * _TENS[9]
+    decimals = _integer(data, point + 1, end)
+    return _ODD if decimals < 0 else units * _TENS[9] + decimals * _TENS[10 - (end - point)]
+
+
+@helper
+def _short_price(word: Word, length: Integer) -> Integer:
+    """The billionths of a price of 1 to 8 characters, the last in the highest byte, or −1."""
+    decimals: Integer = 0
+    points = zero_bytes(word ^ _POINTS)
+    if points:
+        place = trailing_zeros(points) // 8
+        decimals = 7 - place
+        if decimals == 0 or decimals == length - 1:
+            return _ODD  # no digit behind the point, or none before it
+        before = word & ((Word(1) << Word(8 * place)) - Word(1))
+        word = word >> Word(8 * place + 8) << Word(8 * place + 8) | before << Word(8)
+        length -= 1
+    if length < 8:
+        word |= _ZEROS >> Word(8 * length)
+    digits = _eight_digits(word)
+    return _ODD if digits < 0 else digits * _TENS[9 - decimals]
 
 
 @helper
@@ -462,37 +479,64 @@ def _code_of_text(
     data: Bytes,
     start: Integer,
     end: Integer,
-    table: npt.NDArray[np.int32],
-    text_starts: Integers,
-    text_lengths: Integers,
-    texts: Integer,
-) -> Integer:
-    """The number of a text among those found so far; `texts` where it is a new one."""
+    table: Codes,
+    slots: Integer,
+    known: Words,
+    count: Integer,
+    texts: Bytes,
+    used: Integer,
+) -> tuple[Integer, Integer]:
+    """Find or add a text.
+
+    Args:
+        data: Where it is.
+        start: Its first byte.
+        end: The byte behind it.
+        table: The numbers of texts, at their hashes; −1 where there is none.
+        slots: How much of the table is in use, a power of two.
+        known: Of each text its hash, where it begins in `texts`, and its length.
+        count: Number of texts.
+        texts: The texts, a newline behind each.
+        used: Bytes of them.
+
+    Returns:
+        The number of the text, and the bytes used now.
+    """
     length = end - start
     hashed = Word(length)
     for position in range(start, end, 8):
         word = load_word(data, position)
         hashed = mixed(hashed, word if end - position >= 8 else _first_bytes(word, end - position))
-    slot = np.int64(hashed & Word(len(table) - 1))
+    slot = np.int64(hashed & Word(slots - 1))
     while table[slot] >= 0:
-        code = table[slot]
-        if text_lengths[code] == length:
-            place = text_starts[code] - start
+        code = np.int64(table[slot])
+        if known[code, 0] == hashed and known[code, 2] == length:
+            ahead = np.int64(known[code, 1]) - start
             equal = True
             for position in range(start, end, 8):
-                difference = load_word(data, position) ^ load_word(data, place + position)
+                difference = load_word(data, position) ^ load_word(texts, ahead + position)
                 if end - position < 8:
                     difference = _first_bytes(difference, end - position)
-                if difference:
-                    equal = False
-                    break
+                equal = equal and difference == 0
             if equal:
-                return np.int64(code)
-        slot = (slot + 1) & (len(table) - 1)
-    table[slot] = texts
-    text_starts[texts] = start
-    text_lengths[texts] = length
-    return texts
+                return code, used
+        slot = (slot + 1) & (slots - 1)
+    table[slot] = count
+    known[count, 0], known[count, 1], known[count, 2] = hashed, Word(used), Word(length)
+    texts[used : used + length] = data[start:end]
+    texts[used + length] = _NEWLINE
+    return count, used + length + 1
+
+
+@helper
+def _make_room(table: Codes, slots: Integer, known: Words, count: Integer) -> None:
+    """Spread the texts found so far over the first slots of the table."""
+    table[:slots] = -1
+    for code in range(1, count):
+        slot = np.int64(known[code, 0] & Word(slots - 1))
+        while table[slot] >= 0:
+            slot = (slot + 1) & (slots - 1)
+        table[slot] = code
 
 
 @helper
@@ -527,7 +571,6 @@ def _split_quoted(
 
 _SIGNATURE = types.UniTuple(types.int64, 3)(
     given(types.uint8),
-    types.int64,
     given(types.int64),
     types.boolean,
     types.boolean,
@@ -542,16 +585,14 @@ _SIGNATURE = types.UniTuple(types.int64, 3)(
     filled(types.uint64),
     filled(types.uint64),
     filled(types.uint8),
-    filled(types.int64),
-    filled(types.int64),
     filled(types.int64, 2),
+    filled(types.uint8),
 )
 
 
 @kernel(_SIGNATURE)
 def _read_lines(
-    data: Bytes,
-    size: int,
+    padded: Bytes,
     roles: Integers,
     has_quotes: bool,
     is_text: bool,
@@ -566,15 +607,13 @@ def _read_lines(
     session_high: Words,
     session_low: Words,
     session_kinds: Bytes,
-    text_starts: Integers,
-    text_lengths: Integers,
     odd_lines: Integers,
-) -> tuple[int, int, int]:
+    texts: Bytes,
+) -> tuple[int, int, Integer]:
     """Read the lines of a block that have the usual form.
 
     Args:
-        data: The lines and `_PADDING` newlines behind them, of which the first ends the last line.
-        size: The bytes of the lines, and that one.
+        padded: The block; the first newline of its padding ends its last line.
         roles: Of each field, the number of its column in `COLUMNS`, or −1.
         has_quotes: There may be quotes or NUL bytes.
         is_text: All of it is UTF-8.
@@ -589,59 +628,59 @@ def _read_lines(
         session_high: High half of a UUID; of another name, where it starts.
         session_low: Low half; of another name, its length.
         session_kinds: `_MISSING`, `_UUID` or `_NAMED`.
-        text_starts: Where each text of categories and brands begins; the first is none.
-        text_lengths: Its bytes.
         odd_lines: Filled with the start and end of each line that is not read.
+        texts: Filled with the texts of categories and brands, a newline behind each; the first is
+            none.
 
     Returns:
-        The number of rows, of texts and of odd lines.
+        The number of rows, of odd lines, and of bytes of texts.
     """
+    size = len(padded) - WINDOW + 1
     width = len(roles)
     begins, ends = np.zeros(width, np.int64), np.zeros(width, np.int64)
-    slots = 16
-    while slots < 2 * len(text_starts):
-        slots *= 2
-    table = np.full(slots, -1, np.int32)
     rows, odds = 0, 0
-    texts = 1
+    # There is room for two texts a line, of which only a little is used.
+    known = np.empty((2 * len(odd_lines) + 1, 3), np.uint64)
+    slots: Integer = 1024
+    table = np.empty(slots + 4 * len(known), np.int32)
+    text_count: Integer = 1
+    _make_room(table, slots, known, text_count)
+    texts[0] = _NEWLINE
+    used: Integer = 1
     field = 0
     line = 0
-    suspects = Word(0)
+    is_suspect: Flag = not is_text
     date_start, date_end = Word(0), Word(0)
     date: Integer = 0
-    for position in range(0, size, 8):
-        word = load_word(data, position)
+    for window in range(0, size, WINDOW):
+        newlines = equal_bytes(padded, window, _NEWLINE)
+        marks = newlines | equal_bytes(padded, window, _COMMA)
+        suspects = Word(0)
         if has_quotes:
-            suspects |= zero_bytes(word ^ _QUOTES) | zero_bytes(word)
-        if not is_text:
-            suspects |= word & HIGH_BITS
-        marks = zero_bytes(word ^ _COMMAS) | zero_bytes(word ^ _NEWLINES)
+            suspects = equal_bytes(padded, window, _QUOTE) | equal_bytes(padded, window, _NUL)
         while marks:
-            mark = position + trailing_zeros(marks) // 8
-            marks &= marks - Word(1)
-            if mark >= size:
-                break
-            if data[mark] == _COMMA:
+            lowest = marks & (~marks + Word(1))
+            marks ^= lowest
+            mark = window + trailing_zeros(lowest)
+            if not newlines & lowest:
                 if field < width:
                     ends[field] = mark
                 field += 1
                 if field < width:
                     begins[field] = mark + 1
                 continue
+            if mark >= size:
+                break
             start, end = line, mark
             line = mark + 1
             fields: Integer = field + 1
             field = 0
-            if end > start and data[end - 1] == _RETURN and end < size - 1:
+            if end > start and padded[end - 1] == _RETURN and end < size - 1:
                 end -= 1  # a CR at the end of the data is text
-            is_suspect, suspects = suspects != 0, Word(0)
-            if is_suspect:
-                # What is suspect may be on the next line, whose first bytes are in this word.
-                if has_quotes:
-                    suspects |= zero_bytes(word ^ _QUOTES) | zero_bytes(word)
-                if not is_text:
-                    suspects |= word & HIGH_BITS
-                fields = _split_quoted(data, start, end, is_text, begins, ends)
+            if is_suspect or suspects & (lowest - Word(1)):
+                fields = _split_quoted(padded, start, end, is_text, begins, ends)
+                suspects &= ~(lowest - Word(1))
+                is_suspect = not is_text
             else:
                 begins[0] = start
                 ends[width - 1] = end
@@ -656,52 +695,56 @@ def _read_lines(
                     is_usual = last - first == _TIME_LENGTH
                     if is_usual:
                         if (
-                            load_word(data, first) != date_start
-                            or load_word(data, first + 2) != date_end
+                            load_word(padded, first) != date_start
+                            or load_word(padded, first + 2) != date_end
                         ):
-                            is_usual, date = _date(data, first)
-                            date_start = load_word(data, first) if is_usual else Word(0)
-                            date_end = load_word(data, first + 2)
-                        time = _time_of_day(data, first + 10)
+                            is_usual, date = _date(padded, first)
+                            date_start = load_word(padded, first) if is_usual else Word(0)
+                            date_end = load_word(padded, first + 2)
+                        time = _time_of_day(padded, first + 10)
                         is_usual = is_usual and time >= 0
                         microseconds[rows] = date + time
                 elif role == _EVENT_TYPE:
-                    kind = _type_of_event(data, first, last)
+                    kind = _type_of_event(padded, first, last)
                     is_usual = kind >= 0
                     event_types[rows] = kind
                 elif role == _PRODUCT_ID:
-                    products[rows] = _integer(data, first, last)
+                    products[rows] = _integer(padded, first, last)
                     is_usual = products[rows] >= 0
                 elif role == _CATEGORY_ID:
-                    categories[rows] = _integer(data, first, last)
+                    categories[rows] = _integer(padded, first, last)
                     is_usual = first == last or categories[rows] >= 0
                 elif role == _CATEGORY_CODE or role == _BRAND:
                     code: Integer = 0
                     if first < last:
-                        code = _code_of_text(
-                            data, first, last, table, text_starts, text_lengths, texts
+                        code, used = _code_of_text(
+                            padded, first, last, table, slots, known, text_count, texts, used
                         )
-                        texts += code == texts
+                        if code == text_count:
+                            text_count += 1
+                            if 2 * text_count == slots:
+                                slots *= 2
+                                _make_room(table, slots, known, text_count)
                     if role == _BRAND:
                         brands[rows] = code
                     else:
                         category_codes[rows] = code
                 elif role == _PRICE:
-                    units = _price(data, first, last)
+                    units = _price(padded, first, last)
                     is_usual = units >= 0
                     prices[rows, 0], prices[rows, 1] = Word(units), Word(0)
                 elif role == _USER_ID:
-                    users[rows] = _integer(data, first, last)
+                    users[rows] = _integer(padded, first, last)
                     is_usual = users[rows] >= 0
                 elif role == _USER_SESSION:
                     session_kinds[rows] = _MISSING
                     if first < last:
                         is_uuid: Flag = False
                         if last - first == UUID_LENGTH:
-                            is_uuid, session_high[rows], session_low[rows] = uuid_key(data, first)
+                            is_uuid, session_high[rows], session_low[rows] = uuid_key(padded, first)
                         session_kinds[rows] = _UUID
                         if not is_uuid:
-                            is_usual = not _is_reserved(data, first, last)
+                            is_usual = not _is_reserved(padded, first, last)
                             session_kinds[rows] = _NAMED
                             session_high[rows], session_low[rows] = Word(first), Word(last - first)
             if is_usual:
@@ -709,4 +752,5 @@ def _read_lines(
             else:
                 odd_lines[odds, 0], odd_lines[odds, 1] = start, end
                 odds += 1
-    return rows, texts, odds
+        is_suspect = is_suspect or suspects != 0
+    return rows, odds, used

@@ -7,13 +7,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Protocol, cast
+from io import BufferedIOBase
+from typing import Final, Protocol, cast
 
+import numpy as np
 import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from isal import igzip, igzip_lib
 
+from transforms.blocks import PADDING, Block
 from transforms.errors import InputError
 from transforms.grammar import BOM, Header, parse_header
 
@@ -149,30 +152,31 @@ def read_header(path: str) -> tuple[Header, int]:
         InputError: The header is wrong or the file cannot be read.
     """
     with _open(path) as stream:
-        for offset, block in _lines(stream, path, 0, _LINE_BYTES):
-            position = len(BOM) if not offset and block.startswith(BOM) else 0
-            while position < len(block):
-                end = block.find(b"\n", position) + 1 or len(block)
-                line = block[position:end]
+        for block in _lines(stream, path, 0, _LINE_BYTES):
+            data = block.data()
+            position = len(BOM) if not block.offset and data.startswith(BOM) else 0
+            while position < len(data):
+                end = data.find(b"\n", position) + 1 or len(data)
+                line = data[position:end]
                 if line not in (b"\n", b"\r\n"):
-                    return parse_header(line, path), offset + end
+                    return parse_header(line, path), block.offset + end
                 position = end
     raise InputError(f"{path}: the file is empty; its first line must name the columns")
 
 
-def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:
+def read_blocks(part: InputRange) -> Iterator[Block]:
     """Read a range.
 
     Yields:
-        Blocks of whole rows: the offset of the first byte in the file, after decompression, and
-        the bytes. The header and a BOM are left out.
+        Blocks of whole rows, each good until the next is asked for. The header and a BOM are left
+        out.
 
     Raises:
         InputError: The file cannot be read or decompressed.
     """
     path = part.file.path
     with _open(path) as stream:
-        blocks: Iterator[tuple[int, bytes]]
+        blocks: Iterator[Block]
         if part.file.suffix:
             blocks = (
                 block
@@ -181,31 +185,38 @@ def read_blocks(part: InputRange) -> Iterator[tuple[int, bytes]]:
             )
         else:
             blocks = _range_lines(stream, part)
-        for offset, block in blocks:
-            skipped = max(0, part.file.rows_start - offset)
-            if skipped < len(block):
-                yield offset + skipped, block[skipped:] if skipped else block
+        for block in blocks:
+            if block.offset + len(block) > part.file.rows_start:
+                yield block.behind(part.file.rows_start)
 
 
-def _range_lines(stream: BinaryIO, part: InputRange) -> Iterator[tuple[int, bytes]]:
+def _range_lines(stream: BufferedIOBase, part: InputRange) -> Iterator[Block]:
     """Blocks of the rows whose first byte lies in a range of a plain file."""
     position = part.start
     if position:
         # The range begins with a row only where the byte before it ends one.
         stream.seek(position - 1)
         position = _skip_line(stream, position - 1, part.end)
+    # One buffer for all blocks: fresh memory costs more than what is read into it.
+    buffer = bytearray(min(BLOCK_BYTES, part.end - part.start) + len(PADDING))
     while position < part.end:
         stream.seek(position)
-        block = stream.read(min(BLOCK_BYTES, part.end - position))
-        if not block:
+        wanted = min(len(buffer) - len(PADDING), part.end - position)
+        size = stream.readinto(memoryview(buffer)[:wanted])
+        if not size:
             break
-        if not block.endswith(b"\n"):
-            block += _rest_of_line(stream)
-        yield position, block
+        cut = buffer.rfind(b"\n", 0, size) + 1
+        if cut == size or (cut and position + size < part.end):
+            # What is behind the last whole line is read again, with the next block.
+            buffer[cut : cut + len(PADDING)] = PADDING
+            block = Block(position, np.frombuffer(buffer, np.uint8, cut + len(PADDING)))
+        else:
+            block = Block.of(position, bytes(buffer[:size]), _rest_of_line(stream))
+        yield block
         position += len(block)
 
 
-def _skip_line(stream: BinaryIO, position: int, end: int) -> int:
+def _skip_line(stream: BufferedIOBase, position: int, end: int) -> int:
     """The position behind the next newline, or `end` if that is not before it."""
     while position < end:
         data = stream.read(min(_LINE_BYTES, end - position))
@@ -218,7 +229,7 @@ def _skip_line(stream: BinaryIO, position: int, end: int) -> int:
     return end
 
 
-def _rest_of_line(stream: BinaryIO) -> bytes:
+def _rest_of_line(stream: BufferedIOBase) -> bytes:
     """Read up to and with the next newline."""
     parts = []
     while data := stream.read(_LINE_BYTES):
@@ -235,23 +246,23 @@ _ISAL_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says
 _STORED_BYTES: Final = 1 << 20
 
 
-def _lines(stream: BinaryIO, path: str, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines of a stream, and where each begins."""
+def _lines(stream: BufferedIOBase, path: str, offset: int, size: int) -> Iterator[Block]:
+    """Blocks of whole lines of a stream."""
     rest: list[bytes] = []
     for data in _decompress(stream, path, size):
         cut = data.rfind(b"\n") + 1
         if cut:
-            block = b"".join((*rest, data[:cut]))
-            yield offset, block
+            block = Block.of(offset, *rest, data[:cut])
+            yield block
             offset += len(block)
             rest = []
         rest.append(data[cut:])
-    block = b"".join(rest)
-    if block:
-        yield offset, block
+    block = Block.of(offset, *rest)
+    if len(block):
+        yield block
 
 
-def _decompress(stream: BinaryIO, path: str, size: int) -> Iterator[bytes]:
+def _decompress(stream: BufferedIOBase, path: str, size: int) -> Iterator[bytes]:
     """Read a stream piece by piece, decompressed as its path's suffix says.
 
     Raises:
@@ -286,7 +297,7 @@ def _read_pieces(stream: SupportsRead, size: int) -> Iterator[bytes]:
         yield data
 
 
-def _zstd_pieces(stream: BinaryIO) -> Iterator[bytes]:
+def _zstd_pieces(stream: BufferedIOBase) -> Iterator[bytes]:
     """Decompress one Zstandard frame after the other.
 
     The library's own stream reader takes a frame that is cut off for its end.
@@ -307,13 +318,14 @@ def _zstd_pieces(stream: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the last frame has no end")
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> BufferedIOBase:
     """Open a file for reading, as stored.
 
     Raises:
         InputError: It cannot be opened.
     """
     try:
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     except Exception as error:  # each file system has errors of its own
         raise InputError(f"{path}: cannot be opened ({error})") from error
+    return cast(BufferedIOBase, stream)

@@ -83,9 +83,9 @@ class ParseRanges(beam.DoFn):
 
     def process(self, element: InputRange) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
         """Parse one range, block by block."""
-        for offset, block in read_blocks(element):
+        for block in read_blocks(element):
             started = time.monotonic()
-            parsed = parse_block(block, element.file.header, element.file.path, offset)
+            parsed = parse_block(block, element.file.header, element.file.path)
             self._milliseconds.update(int((time.monotonic() - started) * 1000))
             counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
             self._rows_read.inc(parsed.rows_read)

@@ -1,6 +1,5 @@
 """Compiled functions against what they replace."""
 
-import hashlib
 import subprocess
 import sys
 
@@ -9,9 +8,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import types
 
 from transforms.cleaning import mark_neighbours, sort_groups
-from transforms.kernels import count_bytes, number_keys
+from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel, number_keys
+from transforms.kernels import given as given_array
 
 KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
 
@@ -44,10 +45,19 @@ def test_groups_are_sorted_by_time_and_equal_times_keep_their_order(rows):
     assert same.tolist() == [rows.count(rows[row]) > 1 for row in order]
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 64, 1000])
-def test_bytes_are_counted(size):
-    data = hashlib.shake_128(b"bytes").digest(size)
-    assert count_bytes(np.frombuffer(data, np.uint8), 10) == data.count(10)
+@kernel(types.UniTuple(types.uint64, 2)(given_array(types.uint8), types.int64, types.uint8))
+def marks_and_their_count(data, position, byte):
+    marks = equal_bytes(data, position, byte)
+    return marks, count_bits(marks)
+
+
+@given(st.binary(min_size=WINDOW, max_size=WINDOW + 9), st.integers(0, 9), st.integers(0, 255))
+def test_a_window_has_a_bit_for_each_byte_that_is_equal(data, position, byte):
+    position = min(position, len(data) - WINDOW)
+    window = data[position : position + WINDOW]
+    marks, count = marks_and_their_count(np.frombuffer(data, np.uint8), position, byte)
+    assert [marks >> bit & 1 for bit in range(WINDOW)] == [other == byte for other in window]
+    assert count == window.count(byte)
 
 
 IMPORT = "from transforms.kernels import number_keys as n; import numpy as np; n(np.arange(9))"

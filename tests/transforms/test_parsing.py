@@ -16,6 +16,7 @@ from tests.oracle.strategies import (
     damaged_csv_bytes,
 )
 from transforms import parsing
+from transforms.blocks import Block
 from transforms.errors import InputError
 from transforms.events import EVENT_BATCH, validate
 from transforms.grammar import (
@@ -41,7 +42,7 @@ def line(**fields: str) -> str:
 
 def parsed(data: bytes, header: Header = HEADER, offset: int = 0):
     """The rows of a block: event tuples and (byte_offset, reason, raw), each in any order."""
-    block = parse_block(data, header, "a.csv", offset)
+    block = parse_block(Block.of(offset, data), header, "a.csv")
     assert block.events.schema == EVENT_BATCH
     assert block.rejected.schema == REJECTED_BATCH
     assert block.rows_read == block.events.height + block.rejected.height
@@ -203,10 +204,18 @@ def test_blank_lines_are_no_rows(data):
 def test_a_row_of_50_megabytes_is_text_like_any_other():
     brand = "x" * (50 << 20)
     data = "\n".join([line(brand="a"), line(brand=brand), line(user_id=brand)]).encode()
-    block = parse_block(data, HEADER, "a.csv", 0)
+    block = parse_block(Block.of(0, data), HEADER, "a.csv")
     assert block.events["brand"].cast(pl.String).to_list() == ["a", brand]
     assert block.rejected["reason"].to_list() == ["bad_user_id"]
     assert block.rejected["raw"].to_list() == [line(user_id=brand)[:10_000]]
+
+
+def test_any_number_of_texts_is_told_apart():
+    brands = [f"{'brand ' * (number % 4)}{number}" for number in range(3000)]
+    data = "\n".join(line(brand=brand, category_code=f"c{brand}") for brand in brands * 2).encode()
+    block = parse_block(Block.of(0, data), HEADER, "a.csv")
+    assert block.events["brand"].cast(pl.String).to_list() == brands * 2
+    assert block.events["category_code"].cast(pl.String).to_list() == [f"c{b}" for b in brands] * 2
 
 
 def test_text_is_lower_cased_as_python_does():

@@ -19,6 +19,7 @@ from tests.oracle.strategies import (
     damaged_csv_bytes,
 )
 from transforms import reading
+from transforms.blocks import Block
 from transforms.errors import InputError
 from transforms.grammar import BOM, COLUMNS
 from transforms.parsing import parse_block
@@ -47,16 +48,16 @@ def rows_of(path: Path, readers: int = 1) -> list[tuple[int, bytes]]:
     (file,) = match_inputs([str(path)])
     rows = []
     for part in split_files([file], readers):
-        for offset, block in read_blocks(part):
-            assert block
-            rows += [(offset + start, line) for start, line in lines_of(block)]
+        for block in read_blocks(part):
+            assert len(block)
+            rows += [(block.offset + start, line) for start, line in lines_of(block)]
     return sorted(rows)
 
 
-def lines_of(block: bytes):
+def lines_of(block: Block):
     """The lines of a block that are not blank, cut as the grammar cuts them."""
     # The newline keeps a BOM at the beginning of a block what it is: text.
-    return [(start - 1, line) for start, line in grammar.physical_lines(b"\n" + block)]
+    return [(start - 1, line) for start, line in grammar.physical_lines(b"\n" + block.data())]
 
 
 @settings(max_examples=150)
@@ -98,8 +99,7 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
         parts = split_files([file], 3)
         assert [(part.start, part.stride) for part in parts] == [(0, 3), (1, 3), (2, 3)]
         shares = [
-            {line for _, block in read_blocks(part) for _, line in lines_of(block)}
-            for part in parts
+            {line for block in read_blocks(part) for _, line in lines_of(block)} for part in parts
         ]
         assert all(shares)
         assert sum(map(len, shares)) == 1000
@@ -126,7 +126,7 @@ def test_blocks_are_about_as_large_as_asked_for(tmp_path, monkeypatch):
     content = HEADER + b"\n" + (GOOD + b"\n") * 2000
     for suffix in SUFFIXES:
         (file,) = match_inputs([str(written(tmp_path, content, suffix))])
-        sizes = [len(block) for part in split_files([file], 1) for _, block in read_blocks(part)]
+        sizes = [len(block) for part in split_files([file], 1) for block in read_blocks(part)]
         if suffix != ".zst":  # whose pieces are what one piece of the file holds
             assert max(sizes) <= 4096 + len(GOOD) + 1
         assert sum(sizes) == len(content) - len(HEADER) - 1
@@ -266,8 +266,8 @@ def test_ranges_are_parsed_to_the_offsets_of_the_file(tmp_path, monkeypatch):
         rejected = [
             row
             for part in split_files([file], 2)
-            for offset, block in read_blocks(part)
-            for row in parse_block(block, file.header, file.path, offset)
+            for block in read_blocks(part)
+            for row in parse_block(block, file.header, file.path)
             .rejected.select("byte_offset", "raw")
             .rows()
         ]

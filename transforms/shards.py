@@ -34,8 +34,8 @@ from transforms.shuffle import (
     NamedFrame,
     Payload,
     collect_frames,
-    concat_frames,
     in_global_window,
+    read_frames,
 )
 from transforms.sinks import TableBatch
 
@@ -184,10 +184,10 @@ class FindCandidateBrands(beam.DoFn):
         candidates = _ambiguous(self._store, ambiguous).filter("many_brands")["product_id"]
         if candidates.len():
             _, payloads = element
-            events = concat_frames(
-                self._store.get(payload).filter(pl.col("product_id").is_in(candidates.implode()))
-                for name, payload in payloads
-                if name == "events"
+            events = read_frames(
+                self._store,
+                [payload for name, payload in payloads if name == "events"],
+                only=("product_id", candidates),
             )
             for payload in self._store.put(candidate_brands(events, candidates)):
                 yield "brands", payload
@@ -465,7 +465,7 @@ class FindRankCandidates(beam.DoFn):
         """Look at one payload of users."""
         brackets = rfm.rank_brackets(collect_frames(self._store, samples))
         _, (_, payload) = element
-        found = rfm.rank_candidates(self._store.get(payload), brackets)
+        found = rfm.rank_candidates(read_frames(self._store, [payload]), brackets)
         yield from store_frames(self._store, found)
 
 

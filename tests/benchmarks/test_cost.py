@@ -19,7 +19,7 @@ from transforms.parsing import parse_block
 from transforms.reading import match_inputs, read_blocks, split_files
 from transforms.schema import FCT_EVENTS
 from transforms.shards import session_shard_frames
-from transforms.shuffle import SpillStore, partition_frame
+from transforms.shuffle import SpillStore, partition_frame, read_frames
 from transforms.sinks import stage
 
 ROWS = 120_000
@@ -47,8 +47,7 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
 
     def shuffle() -> None:
         for _, piece in partition_frame(parsed.events, session_shard(parsed.events), 16):
-            for payload in store.put(piece):
-                store.get(payload)
+            read_frames(store, store.put(piece))
 
     def sessions():
         return session_shard_frames(

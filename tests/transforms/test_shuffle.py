@@ -28,6 +28,7 @@ from transforms.shuffle import (
     frame_store,
     hash_integers,
     partition_frame,
+    read_frames,
 )
 
 SOME = events(
@@ -125,9 +126,9 @@ def test_a_spill_store_in_another_process_writes_a_file_of_its_own(tmp_path):
     second = next(other.put(SOME.reverse()))
     third = next(store.put(SOME.head(1)))
     assert len(list(tmp_path.iterdir())) == 2
-    assert_frame_equal(other.get(first), SOME, categorical_as_str=True)
-    assert_frame_equal(store.get(second), SOME.reverse(), categorical_as_str=True)
-    assert_frame_equal(other.get(third), SOME.head(1), categorical_as_str=True)
+    assert_frame_equal(read_frames(other, [first]), SOME, categorical_as_str=True)
+    assert_frame_equal(read_frames(store, [second]), SOME.reverse(), categorical_as_str=True)
+    assert_frame_equal(read_frames(other, [third]), SOME.head(1), categorical_as_str=True)
 
 
 def test_the_registered_coder_keeps_a_frame():

@@ -21,7 +21,7 @@ import polars as pl
 from benchmarks.inputs import prepare
 from pipelines.customer_analytics import session_shards
 from transforms import categories, funnel, periods, products, users
-from transforms.cleaning import clean, product_shard, product_variants, session_shard, user_shard
+from transforms.cleaning import DistinctVariants, clean, product_shard, session_shard, user_shard
 from transforms.parsing import parse_block
 from transforms.quality import check_batch, measure_batch
 from transforms.reading import match_inputs, read_blocks, split_files
@@ -63,6 +63,7 @@ def measure_front(
         The stages' costs, and the payloads of each session shard.
     """
     clock, events = Clock(), 0
+    variants = DistinctVariants()
     partition = PartitionFrames(shards, {"events": session_shard}, store)
     partition.start_bundle()
     sent: dict[int, list[Payload]] = defaultdict(list)
@@ -76,8 +77,8 @@ def measure_front(
             with clock.stage("parse"):
                 parsed = parse_block(block, part.file.header, part.file.path)
             events += parsed.events.height
-            with clock.stage("distinct product variants of a block"):
-                product_variants(parsed.events)
+            with clock.stage("distinct variants of products"):
+                variants.add(parsed.events)
             with clock.stage("shuffle 1, write: cut by shard, encode, spill"):
                 for shard, payload in partition.process(("events", parsed.events)):
                     sent[shard].append(payload)
@@ -93,7 +94,7 @@ def measure_shards(
 ) -> list[tuple[str, float]]:
     """Process some session shards, and return the stages' costs."""
     clock, events = Clock(), 0
-    product_sums = []
+    product_sums = products.ProductSums()
     for shard, payloads in list(sent.items())[:_SHARDS]:
         with clock.stage("shuffle 1, read: decode, concatenate"):
             batch = collect_frames(store, payloads)["events"]
@@ -103,7 +104,8 @@ def measure_shards(
         kept = cleaned.events
         with clock.stage("index products, sum over them"):
             indexed = products.index_products(kept)
-        product_sums.append(indexed.sums)
+        with clock.stage("add up products over shards"):
+            product_sums.add(indexed.sums)
         with clock.stage("cut sessions, sum over visits, fct_sessions"):
             cut = sessionize(cleaned, indexed, _TIMEOUT_SECONDS)
             of_sessions = session_table(cut)
@@ -127,8 +129,8 @@ def measure_shards(
                 _check(table, rows)
             with clock.stage(f"Parquet of {table.name}"):
                 stage(rows[1], table, folder, rows[2])
-    with clock.stage("shuffle 2, write: products, added up over shards"):
-        _send({"product_sums": products.add_up(product_sums)}, product_shard, store)
+    with clock.stage("shuffle 2, write: products"):
+        _send({"product_sums": product_sums.frame()}, product_shard, store)
     return clock.per_event(events)
 
 

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_KEY
-from transforms.kernels import Integers, Numbers, filled, given, kernel, number_keys
+from transforms.events import EVENT_BATCH, EVENT_KEY, NO_CATEGORY, codes
+from transforms.kernels import Integers, Numbers, filled, given, kernel
+from transforms.numbering import Numbering, number_keys
 from transforms.session_keys import SESSION_KEY, session_texts
 from transforms.shuffle import hash_integers
 
@@ -49,14 +50,30 @@ def user_shard(frame: pl.DataFrame) -> pl.Series:
 VARIANTS = ("product_id", "brand", "category_id")
 
 
-def product_variants(events: pl.DataFrame) -> pl.DataFrame:
-    """The distinct (product_id, brand, category_id) of events, or of several such frames."""
-    _, firsts = number_keys(
-        events["product_id"].to_numpy(),
-        events["brand"].to_physical().cast(pl.Int64).fill_null(-1).to_numpy(),
-        events["category_id"].fill_null(-1).to_numpy(),
-    )
-    return events.select(pl.col(VARIANTS).gather(firsts))
+class DistinctVariants:
+    """Collects the distinct (product_id, brand, category_id) of event batches."""
+
+    def __init__(self) -> None:
+        self._numbering = Numbering()
+        self._found = [EVENT_BATCH.to_frame().select(VARIANTS)]
+
+    @property
+    def count(self) -> int:
+        """How many there are so far."""
+        return self._numbering.count
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Take in the events of a batch."""
+        _, firsts = self._numbering.add(
+            events["product_id"].to_numpy(),
+            codes(events["brand"]),
+            events["category_id"].fill_null(NO_CATEGORY).to_numpy(),
+        )
+        self._found.append(events.select(pl.col(VARIANTS).gather(firsts)))
+
+    def frame(self) -> pl.DataFrame:
+        """All of them, columns `VARIANTS`."""
+        return pl.concat(self._found, rechunk=True)
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:

@@ -48,6 +48,16 @@ def is_type(event_type: str) -> pl.Expr:
     return pl.col("event_type") == pl.lit(event_type, EVENT_TYPE)
 
 
+NO_CODE = 2**32 - 1
+NO_CATEGORY = -1
+"""What stands for NULL in kernels: no dictionary is as large, and ids are not negative."""
+
+
+def codes(texts: pl.Series) -> npt.NDArray[np.uint32]:
+    """The codes of a Categorical column, `NO_CODE` for NULL."""
+    return texts.to_physical().fill_null(NO_CODE).to_numpy()
+
+
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
 """What is summed over events; `revenue` is money, the others counts (Int64).
 

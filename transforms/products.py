@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_SUMS, add_event, sums_of_arrays
+from transforms.events import EVENT_SUMS, NO_CATEGORY, add_event, codes, sums_of_arrays
 from transforms.exact import Halves, add_money, halves_of_money
-from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel, number_keys
+from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel
+from transforms.numbering import Numbering, number_keys, with_room
 from transforms.schema import (
     CATEGORY_LEVELS,
     DIM_CATEGORIES,
@@ -37,20 +37,22 @@ class IndexedProducts:
 
 
 _VARIANT = ("product_id", "brand", "category_id", "category_code")
+_OF_TEXTS, _OF_CATEGORY, _EARLIER = range(len(EVENT_SUMS) - 1, len(EVENT_SUMS) + 2)
+"""Columns behind the counts: brand and category_code, category_id, the product's variant before."""
 
 
 def index_products(events: pl.DataFrame) -> IndexedProducts:
     """Find the products of kept events and sum over their variants."""
     index, first_events = number_keys(events["product_id"].to_numpy())
     first_of_variants = np.empty(events.height, np.uint32)
-    sums = np.empty((events.height, len(EVENT_SUMS) - 1), np.int64)
+    sums = np.empty((events.height, _EARLIER + 1), np.int64)
     revenue = np.empty((events.height, 2), np.uint64)
     count = _sum_variants(
         index,
         len(first_events),
-        events["brand"].to_physical().fill_null(_NO_CODE).to_numpy(),
-        events["category_code"].to_physical().fill_null(_NO_CODE).to_numpy(),
-        events["category_id"].fill_null(_NO_CATEGORY).to_numpy(),
+        codes(events["brand"]),
+        codes(events["category_code"]),
+        events["category_id"].fill_null(NO_CATEGORY).to_numpy(),
         events["event_type"].to_physical().to_numpy(),
         halves_of_money(events["price"]),
         first_of_variants,
@@ -60,13 +62,10 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
     return IndexedProducts(
         pl.Series(index),
         events["product_id"].gather(first_events).cast(pl.String),
-        _sums_frame(events, first_of_variants[:count], sums[:count], revenue[:count]),
+        events.select(pl.col(_VARIANT).gather(first_of_variants[:count])).with_columns(
+            *sums_of_arrays(sums[:count], revenue[:count])
+        ),
     )
-
-
-_TEXTS = ("brand", "category_code")
-_NO_CODE = 2**32 - 1
-_NO_CATEGORY = -1  # ids are not negative
 
 
 @kernel(
@@ -106,7 +105,8 @@ def _sum_variants(
         event_types: Numbers of `EVENT_TYPES`.
         prices: Low and high half.
         firsts: Filled with the first event of each variant.
-        sums: Filled for each variant: events, then those of each type.
+        sums: Filled for each variant: events, then those of each type, and what tells variants
+            apart, all on one cache line.
         revenue: Filled for each variant.
 
     Returns:
@@ -114,50 +114,61 @@ def _sum_variants(
     """
     found = 0
     latest = np.full(product_count, -1, np.int64)
-    earlier = np.empty(len(products), np.int64)  # the product's variant before this one
     for row in range(len(products)):
+        texts = np.int64(brands[row]) << 32 | codes[row]
         variant = latest[products[row]]
-        while variant >= 0:
-            first = firsts[variant]
-            if (
-                brands[first] == brands[row]
-                and categories[first] == categories[row]
-                and codes[first] == codes[row]
-            ):
-                break
-            variant = earlier[variant]
+        while variant >= 0 and not (
+            sums[variant, _OF_TEXTS] == texts and sums[variant, _OF_CATEGORY] == categories[row]
+        ):
+            variant = sums[variant, _EARLIER]
         if variant < 0:
             variant = found
             found += 1
-            earlier[variant] = latest[products[row]]
-            latest[products[row]] = variant
             firsts[variant] = row
             sums[variant] = 0
+            sums[variant, _OF_TEXTS] = texts
+            sums[variant, _OF_CATEGORY] = categories[row]
+            sums[variant, _EARLIER] = latest[products[row]]
+            latest[products[row]] = variant
             revenue[variant] = 0
         add_event(sums, revenue, variant, event_types, prices, row)
     return found
 
 
-def add_up(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up partial aggregates: `IndexedProducts.sums` of several shards to one like it."""
-    rows = pl.concat(parts, rechunk=True)
-    numbers, firsts = number_keys(
-        rows["product_id"].to_numpy(),
-        *(rows[name].to_physical().cast(pl.Int64).fill_null(-1).to_numpy() for name in _TEXTS),
-        rows["category_id"].fill_null(_NO_CATEGORY).to_numpy(),
-    )
-    sums = np.zeros((len(firsts), len(EVENT_SUMS) - 1), np.int64)
-    revenue = np.zeros((len(firsts), 2), np.uint64)
-    counts = np.ascontiguousarray(rows.select(EVENT_SUMS[:-1]).to_numpy())
-    _add_rows(numbers, counts, halves_of_money(rows["revenue"]), sums, revenue)
-    return _sums_frame(rows, firsts, sums, revenue)
+class ProductSums:
+    """Adds up the `IndexedProducts.sums` of any number of session shards."""
 
+    def __init__(self) -> None:
+        self._numbering = Numbering()
+        self._variants: list[pl.DataFrame] = []
+        self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
+        self._revenue = np.zeros((0, 2), np.uint64)
 
-def _sums_frame(
-    rows: pl.DataFrame, firsts: Numbers, sums: Integers, revenue: Halves
-) -> pl.DataFrame:
-    """Variants as they stand in their first rows, and what was summed over them."""
-    return rows.select(pl.col(_VARIANT).gather(firsts)).with_columns(*sums_of_arrays(sums, revenue))
+    @property
+    def count(self) -> int:
+        """The variants so far."""
+        return self._numbering.count
+
+    def add(self, shard: pl.DataFrame) -> None:
+        """Take in the sums of a shard."""
+        numbers, firsts = self._numbering.add(
+            shard["product_id"].to_numpy(),
+            codes(shard["brand"]),
+            codes(shard["category_code"]),
+            shard["category_id"].fill_null(NO_CATEGORY).to_numpy(),
+        )
+        self._variants.append(shard.select(pl.col(_VARIANT).gather(firsts)))
+        if self.count > len(self._sums):
+            self._sums = with_room(self._sums, self.count)
+            self._revenue = with_room(self._revenue, self.count)
+        counts = np.ascontiguousarray(shard.select(EVENT_SUMS[:-1]).to_numpy())
+        _add_rows(numbers, counts, halves_of_money(shard["revenue"]), self._sums, self._revenue)
+
+    def frame(self) -> pl.DataFrame:
+        """The sums over all of them, as those of a shard; at least one was added."""
+        return pl.concat(self._variants, rechunk=True).with_columns(
+            *sums_of_arrays(self._sums[: self.count], self._revenue[: self.count])
+        )
 
 
 @kernel(

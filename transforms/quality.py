@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from transforms.errors import RunError
 from transforms.events import MONEY
-from transforms.kernels import number_keys
+from transforms.numbering import number_keys
 from transforms.schema import (
     DATA_QUALITY,
     REJECT_REASONS,

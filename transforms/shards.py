@@ -6,6 +6,7 @@ Each step is a function from frames to named frames; the DoFns below it only mov
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,13 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from transforms import categories, churn, funnel, periods, products, rfm, segments, users
-from transforms.cleaning import ambiguous_products, candidate_brands, clean, multi_brand_products
-from transforms.cleaning import product_variants as distinct_variants
+from transforms.cleaning import (
+    DistinctVariants,
+    ambiguous_products,
+    candidate_brands,
+    clean,
+    multi_brand_products,
+)
 from transforms.errors import RunError
 from transforms.events import EVENT_BATCH
 from transforms.parsing import parse_block
@@ -111,45 +117,29 @@ class ParseRanges(beam.DoFn):
 @beam.typehints.with_input_types(NamedFrame)
 @beam.typehints.with_output_types(NamedFrame)
 class ProductVariants(beam.DoFn):
-    """Event batches → ("variants", frame): products' variants in a bundle, each about once."""
+    """Event batches → ("variants", frame): products' variants in a bundle, each once."""
 
     _LIMIT: Final = 1 << 21  # variants; more than any shop has, for the memory of odd inputs
 
     def __init__(self) -> None:
-        self._known: pl.DataFrame | None = None
-        self._new: list[pl.DataFrame] = []
-        self._new_rows = 0
+        self._variants = DistinctVariants()
 
     def start_bundle(self) -> None:
         """Begin with none."""
-        self._known, self._new, self._new_rows = None, [], 0
+        self._variants = DistinctVariants()
 
     def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
         """Take in a batch."""
         name, frame = element
-        if name != "events":
-            return
-        variants = distinct_variants(frame)
-        self._new.append(variants)
-        self._new_rows += variants.height
-        known = 0 if self._known is None else self._known.height
-        if self._new_rows > max(known, self._LIMIT // 8):
-            self._merge()
-            if self._known is not None and self._known.height > self._LIMIT:
-                yield "variants", self._known
+        if name == "events":
+            self._variants.add(frame)
+            if self._variants.count > self._LIMIT:
+                yield "variants", self._variants.frame()
                 self.start_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send what was found."""
-        self._merge()
-        if self._known is not None:
-            yield in_global_window(("variants", self._known))
-
-    def _merge(self) -> None:
-        if self._new:
-            frames = self._new if self._known is None else [self._known, *self._new]
-            self._known = distinct_variants(pl.concat(frames, rechunk=True))
-            self._new, self._new_rows = [], 0
+        yield in_global_window(("variants", self._variants.frame()))
 
 
 @beam.typehints.with_output_types(Payload)
@@ -224,7 +214,6 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
 BY_USER: Final = ("user_days", "user_sessions")
 TOUCHES_BY_USER: Final = ("touches", "purchases")
 PRODUCT_SUMS: Final = "product_sums"
-_SHARDS_ADDED_UP: Final = 8
 _SUMS_LIMIT: Final = 1 << 21  # rows; more than any shop has, for the memory of odd inputs
 PARTIALS_OF_SESSIONS: Final = ("session_funnel", "event_days", "counts")
 
@@ -291,7 +280,7 @@ class ProcessSessionShards(beam.DoFn):
         self._rules = rules
         self._store = store
         self._progress = progress
-        self._product_sums: list[pl.DataFrame] = []
+        self._product_sums = products.ProductSums()
         self._rows = {
             "fct_events": Metrics.counter(type(self), "events_kept"),
             "fct_sessions": Metrics.counter(type(self), "sessions"),
@@ -299,7 +288,7 @@ class ProcessSessionShards(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Begin without sums."""
-        self._product_sums = []
+        self._product_sums = products.ProductSums()
 
     def process(
         self,
@@ -344,17 +333,16 @@ class ProcessSessionShards(beam.DoFn):
         ):
             for name in names:
                 yield TaggedOutput(tag, (name, frames.pop(name)))
-        self._product_sums.append(frames.pop(PRODUCT_SUMS))
-        if len(self._product_sums) == _SHARDS_ADDED_UP:
-            self._product_sums = [products.add_up(self._product_sums)]
-            if self._product_sums[0].height > _SUMS_LIMIT:
-                yield TaggedOutput(self.PRODUCTS, (PRODUCT_SUMS, self._product_sums.pop()))
+        self._product_sums.add(frames.pop(PRODUCT_SUMS))
+        if self._product_sums.count > _SUMS_LIMIT:
+            yield TaggedOutput(self.PRODUCTS, (PRODUCT_SUMS, self._product_sums.frame()))
+            self.start_bundle()
         self._progress.add("sessionize", read)
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send the sums: most shards know most products."""
-        if self._product_sums:
-            sums = (PRODUCT_SUMS, products.add_up(self._product_sums))
+        if self._product_sums.count:
+            sums = (PRODUCT_SUMS, self._product_sums.frame())
             yield TaggedOutput(self.PRODUCTS, in_global_window(sums))
 
 
@@ -592,8 +580,9 @@ class DescribeUsers(beam.DoFn):
 # Metrics ------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def empty_session_frames() -> Frames:
-    """The frames of a session shard without events."""
+    """The frames of a session shard without events; made once, not to be changed."""
     none = pl.Series("product_id", [], pl.Int64)
     names = SESSION_NAMES.to_frame()
     return session_shard_frames(
@@ -601,8 +590,9 @@ def empty_session_frames() -> Frames:
     )[1]
 
 
+@functools.cache
 def empty_partials() -> Frames:
-    """The partial aggregates of an input without events."""
+    """The partial aggregates of an input without events; made once, not to be changed."""
     of_sessions = empty_session_frames()
     combined = users.combine_users(of_sessions["user_days"], of_sessions["user_sessions"])
     no_sums = of_sessions[PRODUCT_SUMS]

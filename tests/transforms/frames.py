@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import polars as pl
 
+from transforms.cleaning import DistinctVariants
 from transforms.events import EVENT_BATCH
 from transforms.session_keys import SESSION_NAMES, session_key
 
@@ -46,3 +47,10 @@ def session_names(*rows: dict[str, object]) -> pl.DataFrame:
     keys = [(*session_key(name), name) for name in sorted(names - {"None"})]
     found = [(high, low, name) for high, low, is_uuid, name in keys if not is_uuid]
     return pl.DataFrame(found, schema=SESSION_NAMES, orient="row")
+
+
+def variants_of(frame: pl.DataFrame) -> pl.DataFrame:
+    """The products' variants of an event batch."""
+    variants = DistinctVariants()
+    variants.add(frame)
+    return variants.frame()

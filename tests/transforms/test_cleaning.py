@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.frames import NO_PRODUCTS, at, events, session_names
+from tests.transforms.frames import NO_PRODUCTS, at, events, session_names, variants_of
 from transforms.cleaning import (
     ambiguous_products,
     candidate_brands,
     clean,
     drop_duplicates,
     multi_brand_products,
-    product_variants,
 )
 from transforms.session_keys import SESSION_KEY
 
@@ -137,10 +136,10 @@ def test_a_product_is_ambiguous_by_brands_or_categories():
         *({"product_id": 3, "category_id": category} for category in (5, None)),
         *({"product_id": 4, "category_id": category} for category in (5, 5)),
     )
-    halves = pl.concat([product_variants(frame.head(3)), product_variants(frame.tail(6))])
+    halves = pl.concat([variants_of(frame.head(3)), variants_of(frame.tail(6))])
     found = ambiguous_products(halves).sort("product_id")
     assert found.rows() == [(2, True, False), (3, False, True)]
-    assert ambiguous_products(product_variants(frame.clear())).height == 0
+    assert ambiguous_products(variants_of(frame.clear())).height == 0
 
 
 def test_a_brand_that_only_duplicates_have_makes_no_product_ambiguous():

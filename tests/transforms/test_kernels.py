@@ -4,33 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import types
 
 from transforms.cleaning import mark_neighbours, sort_groups
-from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel, number_keys
+from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel
 from transforms.kernels import given as given_array
-
-KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
-
-
-@given(KEYS)
-def test_keys_are_numbered_in_the_order_of_their_first_rows(keys):
-    columns = [np.array([key[place] for key in keys], np.int64) for place in (0, 1)]
-    numbers, firsts = number_keys(*columns)
-    distinct = list(dict.fromkeys(keys))
-    assert numbers.tolist() == [distinct.index(key) for key in keys]
-    assert firsts.tolist() == [keys.index(key) for key in distinct]
-
-
-def test_many_keys_that_hash_alike_are_told_apart():
-    keys = np.arange(50_000, dtype=np.int64) << 40
-    numbers, firsts = number_keys(np.concatenate([keys, keys]))
-    assert numbers.tolist() == list(range(50_000)) * 2
-    assert firsts.tolist() == list(range(50_000))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), max_size=60))
@@ -60,7 +41,7 @@ def test_a_window_has_a_bit_for_each_byte_that_is_equal(data, position, byte):
     assert count == window.count(byte)
 
 
-IMPORT = "from transforms.kernels import number_keys as n; import numpy as np; n(np.arange(9))"
+IMPORT = "from transforms.numbering import number_keys as n; import numpy as np; n(np.arange(9))"
 
 
 @pytest.mark.parametrize("home", ["writable", "read-only"])
@@ -76,8 +57,3 @@ def test_kernels_work_wherever_home_is(tmp_path, home):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert any(tmp_path.glob("estore-analytics/kernels-*/*/*.nbc")) == (home == "writable")
-
-
-def test_the_frame_of_no_keys_is_empty():
-    numbers, firsts = number_keys(pl.Series([], dtype=pl.Int64).to_numpy())
-    assert len(numbers) == len(firsts) == 0

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import events
 from transforms.events import EVENT_SUMS, is_type
-from transforms.products import add_up, index_products
+from transforms.products import ProductSums, index_products
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -57,5 +57,8 @@ def test_products_are_indexed_and_summed_by_variant(rows):
 @given(st.lists(ROWS, min_size=1, max_size=3))
 def test_sums_of_shards_add_up_to_those_of_all(shards):
     frames = [events(*rows) for rows in shards]
-    found = add_up([index_products(frame).sums for frame in frames])
+    sums = ProductSums()
+    for frame in frames:
+        sums.add(index_products(frame).sums)
+    found = sums.frame()
     assert_same(found, plain_sums(pl.concat(frames)))

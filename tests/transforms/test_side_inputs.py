@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from tests.transforms.frames import events
-from transforms.cleaning import ambiguous_products, product_variants
+from tests.transforms.frames import events, variants_of
+from transforms.cleaning import ambiguous_products
 from transforms.errors import RunError
 from transforms.progress import Progress
 from transforms.shards import (
@@ -35,7 +35,7 @@ def process(frame, ambiguous, brands):
 
 
 def found_in(frame):
-    group = (0, payloads("variants", product_variants(frame)))
+    group = (0, payloads("variants", variants_of(frame)))
     return list(FindAmbiguousProducts(STORE).process(group))
 
 
@@ -50,7 +50,7 @@ def test_with_all_side_inputs_a_shard_is_processed(frame):
 
 
 def test_products_that_were_lost_fail_the_run():
-    assert ambiguous_products(product_variants(ONE_BRAND)).is_empty()
+    assert ambiguous_products(variants_of(ONE_BRAND)).is_empty()
     with pytest.raises(RunError, match="lost a side input"):
         process(ONE_BRAND, [], [])
     with pytest.raises(RunError, match="lost a side input"):

@@ -1,0 +1,46 @@
+"""Numbers of keys, against a dictionary."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.numbering import Numbering, number_keys
+
+KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=4))
+def test_keys_are_numbered_in_the_order_in_which_they_are_first_seen(batches):
+    numbering, known = Numbering(), {}
+    for keys in batches:
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        known |= {key: len(known) + place for place, key in enumerate(new)}
+        numbers, firsts = numbering.add(
+            np.array([key[0] for key in keys], np.int64),
+            np.array([key[1] for key in keys], np.uint32),
+        )
+        assert numbers.tolist() == [known[key] for key in keys]
+        assert firsts.tolist() == [keys.index(key) for key in new]
+        assert numbering.count == len(known)
+
+
+def test_many_keys_that_hash_alike_are_told_apart():
+    keys = np.arange(50_000, dtype=np.int64) << 40
+    numbers, firsts = number_keys(np.concatenate([keys, keys]))
+    assert numbers.tolist() == list(range(50_000)) * 2
+    assert firsts.tolist() == list(range(50_000))
+
+
+def test_keys_go_on_where_there_was_room_for_none():
+    numbering = Numbering()
+    for start in range(0, 40_000, 1000):
+        numbers, firsts = numbering.add(np.arange(start, start + 2000))
+        assert numbers.tolist() == list(range(start, start + 2000))
+        assert len(firsts) == (1000 if start else 2000)
+
+
+def test_a_matrix_has_a_key_in_each_row():
+    numbers, firsts = number_keys(np.array([[1, 2, 3], [1, 2, 4], [1, 2, 3]], np.uint64))
+    assert (numbers.tolist(), firsts.tolist()) == ([0, 1, 0], [0, 1])
+    numbers, firsts = number_keys(np.empty((0, 4), np.uint64))
+    assert len(numbers) == len(firsts) == 0

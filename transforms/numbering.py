@@ -1,0 +1,175 @@
+"""Numbers for the distinct keys of rows, which are columns of integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from transforms.kernels import (
+    Integer,
+    Numbers,
+    Word,
+    Words,
+    filled,
+    given,
+    helper,
+    kernel,
+    mixed,
+)
+
+Slots = npt.NDArray[np.int32]
+
+_FEWEST_SLOTS: Final = 16
+
+
+class Numbering:
+    """Numbers distinct keys from 0 on, in the order in which they are first seen.
+
+    Attributes:
+        count: Number of distinct keys so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._keys = np.empty((0, 1), np.uint64)
+        self._slots = np.empty(0, np.int32)
+        self._used_slots = 0
+
+    def add(self, *columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
+        """Number the keys of more rows.
+
+        Args:
+            columns: The keys: columns of integers of at most 64 bits, or one matrix of 64-bit
+                ones; as many each time.
+
+        Returns:
+            The number of each row's key, and the first row of each key that is new.
+        """
+        keys = _matrix(columns)
+        known, room = self.count, self.count + len(keys)
+        if room > len(self._keys):
+            self._keys = with_room(self._keys[:known].reshape(known, keys.shape[1]), room)
+        if len(self._slots) < _FEWEST_SLOTS + 4 * room:
+            # Few of the slots are in use as long as few keys are distinct, to stay in the cache.
+            self._slots = np.empty(_FEWEST_SLOTS + 4 * len(self._keys), np.int32)
+            self._used_slots = 0
+        numbers, firsts = np.empty(len(keys), np.uint32), np.empty(len(keys), np.uint32)
+        self.count, self._used_slots = map(
+            int,
+            _number_keys(keys, known, self._keys, self._used_slots, self._slots, numbers, firsts),
+        )
+        return numbers, firsts[: self.count - known].copy()
+
+
+def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
+    """Number the distinct keys of rows: see `Numbering.add`."""
+    return Numbering().add(*columns)
+
+
+def _matrix(columns: Sequence[npt.NDArray[Any]]) -> Words:
+    """The columns side by side."""
+    first, *others = columns
+    if not others and first.itemsize == np.uint64().itemsize:
+        words = first.view(np.uint64)
+        return words if words.ndim > 1 else words[:, np.newaxis]
+    keys = np.empty((len(first), len(columns)), np.uint64)
+    for place, column in enumerate(columns):
+        keys[:, place] = column.view(f"u{column.itemsize}")
+    return keys
+
+
+def with_room(rows: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
+    """The rows of an array and zeros behind them: `room` rows, or twice as many as there were."""
+    larger = np.zeros((max(room, 2 * len(rows)), *rows.shape[1:]), rows.dtype)
+    larger[: len(rows)] = rows
+    return larger
+
+
+@helper
+def _slot_of(keys: Words, row: Integer, used_slots: Integer) -> Integer:
+    hashed = Word(0)
+    for column in range(keys.shape[1]):
+        hashed = mixed(hashed, keys[row, column])
+    return np.int64(hashed & Word(used_slots - 1))
+
+
+@helper
+def _spread(keys: Words, count: Integer, used_slots: Integer, slots: Slots) -> None:
+    """Spread keys over the slots in use."""
+    slots[:used_slots] = -1
+    for number in range(count):
+        slot = _slot_of(keys, number, used_slots)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (used_slots - 1)
+        slots[slot] = number
+
+
+@kernel(
+    types.UniTuple(types.int64, 2)(
+        given(types.uint64, 2),
+        types.int64,
+        filled(types.uint64, 2),
+        types.int64,
+        filled(types.int32),
+        filled(types.uint32),
+        filled(types.uint32),
+    )
+)
+def _number_keys(
+    keys: Words,
+    known: Integer,
+    known_keys: Words,
+    used_slots: Integer,
+    slots: Slots,
+    numbers: Numbers,
+    firsts: Numbers,
+) -> tuple[Integer, Integer]:
+    """Number keys.
+
+    Args:
+        keys: The keys of the rows.
+        known: Number of keys that are known.
+        known_keys: They, with room for those that are new.
+        used_slots: How many of the slots are in use, a power of two; 0 where none is yet.
+        slots: The numbers of keys, at their hashes, −1 where there is none; room for
+            four a key and `_FEWEST_SLOTS`.
+        numbers: Filled for each row.
+        firsts: Filled with the first row of each new key.
+
+    Returns:
+        The number of keys that are known now, and how many of the slots are in use.
+    """
+    count: Integer = known
+    used: Integer = used_slots
+    if used == 0:
+        used = _FEWEST_SLOTS
+        while used < 2 * (count + len(keys)):
+            used *= 2
+        _spread(known_keys, count, used, slots)
+    for row in range(len(keys)):
+        slot = _slot_of(keys, row, used)
+        number: Integer = slots[slot]
+        while number >= 0:
+            equal = True
+            for column in range(keys.shape[1]):
+                equal = equal and keys[row, column] == known_keys[number, column]
+            if equal:
+                break
+            slot = (slot + 1) & (used - 1)
+            number = slots[slot]
+        if number < 0:
+            number = count
+            slots[slot] = number
+            for column in range(keys.shape[1]):
+                known_keys[number, column] = keys[row, column]
+            firsts[count - known] = row
+            count += 1
+            if 2 * count > used:
+                used *= 2
+                _spread(known_keys, count, used, slots)
+        numbers[row] = number
+    return count, used

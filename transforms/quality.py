@@ -127,7 +127,7 @@ def check_batch(table: Table, frame: pl.DataFrame, encoded: Mapping[str, pa.Arra
     """
     rules = [*_column_checks(table, frame, encoded), *table.row_checks]
     counts = frame.select(
-        rule.failing.fill_null(value=False).sum().cast(pl.Int64).alias(rule.name) for rule in rules
+        rule.failing.sum().cast(pl.Int64).alias(rule.name) for rule in rules
     ).row(0)
     failing = [(rule.name, rule.severity, count) for rule, count in zip(rules, counts, strict=True)]
     if table.key:

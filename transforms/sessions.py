@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,8 @@ from transforms.cleaning import Cleaned
 from transforms.event_ids import event_ids
 from transforms.events import EVENT_SUMS, add_event, is_type, sums_of_arrays
 from transforms.exact import halves_of_money
-from transforms.kernels import Bytes, Integers, Numbers, Words, filled, given, kernel
+from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
 from transforms.products import IndexedProducts
-from transforms.runs import aggregate_runs, run_numbers, run_starts
 from transforms.schema import (
     FCT_EVENTS,
     FCT_SESSIONS,
@@ -59,10 +59,9 @@ def sessionize(cleaned: Cleaned, products: IndexedProducts, timeout_seconds: int
     """
     events = cleaned.events
     session_index = np.empty(events.height, np.uint32)
-    starts = np.empty(events.height, np.uint32)
-    sums = np.empty((events.height, len(EVENT_SUMS) - 1), np.int64)
-    revenue = np.empty((events.height, 2), np.uint64)
-    visit_count, session_count = _sum_visits(
+    of_visits, of_sessions = _Groups(events.height), _Groups(events.height)
+    ordinals = np.empty(events.height, np.uint32)
+    of_visits.count, of_sessions.count, is_shared = _cut_events(
         events["session_number"].to_numpy(),
         events["event_time"].to_physical().to_numpy(),
         events["user_id"].to_numpy(),
@@ -70,45 +69,62 @@ def sessionize(cleaned: Cleaned, products: IndexedProducts, timeout_seconds: int
         halves_of_money(events["price"]),
         timeout_seconds * _SECOND,
         session_index,
-        starts,
-        sums,
-        revenue,
+        ordinals,
+        *of_visits.arrays,
+        *of_sessions.arrays,
     )
-    unique_products = np.zeros(session_count, np.int64)
+    unique_products = np.zeros(of_sessions.count, np.int64)
     _count_products(session_index, products.index.to_numpy(), len(products.text), unique_products)
-    index = pl.Series("session_index", session_index)
-    visits = _visits(events, index, starts[:visit_count], sums[:visit_count], revenue[:visit_count])
-    sessions = _session_table(visits, pl.Series(unique_products), cleaned.user_sessions)
-    return Sessions(events.with_columns(index), visits, sessions, cleaned.user_sessions)
+    events = events.with_columns(pl.Series("session_index", session_index))
+    visits = of_visits.frame(events, ("session_index", "session_number", "user_id"))
+    visits = visits.with_columns(event_date=pl.col("event_time").dt.date())
+    grouped = of_sessions.frame(events, ("session_index", "session_number", "user_id"))
+    if is_shared:
+        grouped = _with_largest_user(grouped, visits)
+    ids = _session_ids(grouped, ordinals[: of_sessions.count], cleaned.user_sessions)
+    sessions = _session_table(grouped, ids, pl.Series(unique_products))
+    return Sessions(events, visits, sessions, cleaned.user_sessions)
 
 
-def _visits(
-    events: pl.DataFrame,
-    session_index: pl.Series,
-    starts: Numbers,
-    sums: Integers,
-    revenue: Words,
-) -> pl.DataFrame:
-    first = pl.Series(starts)
-    last = first.shift(-1, fill_value=events.height) - 1
-    times = events["event_time"]
-    return pl.DataFrame(
-        {
-            "session_index": session_index.gather(first),
-            "session_number": events["session_number"].gather(first),
-            "user_id": events["user_id"].gather(first),
-            "event_time": times.gather(first),
-            "last_event_time": times.gather(last),
-        }
-    ).with_columns(*sums_of_arrays(sums, revenue), event_date=pl.col("event_time").dt.date())
+class _Groups:
+    """Groups of neighbouring events, as a kernel fills them.
+
+    Attributes:
+        count: Groups filled.
+        arrays: The first event of each group, its `EVENT_SUMS` but for the last, and the last.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.count = 0
+        self.arrays = (
+            np.empty(rows, np.uint32),
+            np.empty((rows, len(EVENT_SUMS) - 1), np.int64),
+            np.empty((rows, 2), np.uint64),
+        )
+
+    def frame(self, events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+        """Columns of each group's first event, its first and last time, and `EVENT_SUMS`."""
+        starts, sums, revenue = self.arrays
+        first = pl.Series(starts[: self.count])
+        last = first.shift(-1, fill_value=events.height) - 1
+        return pl.DataFrame(
+            [
+                *(events[name].gather(first) for name in (*names, "event_time")),
+                events["event_time"].gather(last).alias("last_event_time"),
+                *sums_of_arrays(sums[: self.count], revenue[: self.count]),
+            ]
+        )
 
 
 _SECOND = 1_000_000  # microseconds
 _DAY = 86_400 * _SECOND
 
 
+_GROUPS = (filled(types.uint32), filled(types.int64, 2), filled(types.uint64, 2))
+
+
 @kernel(
-    types.UniTuple(types.int64, 2)(
+    types.Tuple((types.int64, types.int64, types.boolean))(
         given(types.uint32),
         given(types.int64),
         given(types.int64),
@@ -117,11 +133,11 @@ _DAY = 86_400 * _SECOND
         types.int64,
         filled(types.uint32),
         filled(types.uint32),
-        filled(types.int64, 2),
-        filled(types.uint64, 2),
+        *_GROUPS,
+        *_GROUPS,
     )
 )
-def _sum_visits(
+def _cut_events(
     numbers: Numbers,
     times: Integers,
     users: Integers,
@@ -129,11 +145,15 @@ def _sum_visits(
     prices: Words,
     timeout: int,
     session_index: Numbers,
-    starts: Numbers,
-    sums: Integers,
-    revenue: Words,
-) -> tuple[int, int]:
-    """Cut sorted events into sessions and visits, and sum over these.
+    ordinals: Numbers,
+    visit_starts: Numbers,
+    visit_sums: Integers,
+    visit_revenue: Words,
+    session_starts: Numbers,
+    session_sums: Integers,
+    session_revenue: Words,
+) -> tuple[int, int, Flag]:
+    """Cut sorted events into sessions and visits, and sum over them.
 
     Args:
         numbers: Each event's `session_number`.
@@ -143,31 +163,39 @@ def _sum_visits(
         prices: Low and high half.
         timeout: Microseconds.
         session_index: Filled for each event.
-        starts: Filled with the first event of each visit.
-        sums: Filled for each visit: events, then those of each type.
-        revenue: Filled for each visit: low and high half.
+        ordinals: Filled with the number of each session within its `session_number`, from 0.
+        visit_starts: Filled with the first event of each visit.
+        visit_sums: Filled for each visit: events, then those of each type.
+        visit_revenue: Filled for each visit: low and high half.
+        session_starts: The same for each session.
+        session_sums: The same for each session.
+        session_revenue: The same for each session.
 
     Returns:
-        The number of visits and of sessions.
+        The number of visits and of sessions, and whether any session has several users.
     """
     visit, session = -1, -1
+    is_shared: Flag = False
     for row in range(len(numbers)):
-        new_session = (
-            row == 0 or numbers[row] != numbers[row - 1] or times[row] - times[row - 1] > timeout
-        )
-        session += new_session
+        is_new = row == 0 or numbers[row] != numbers[row - 1]
+        new_session = is_new or times[row] - times[row - 1] > timeout
+        if new_session:
+            session += 1
+            ordinals[session] = 0 if is_new else ordinals[session - 1] + 1
+            session_starts[session] = row
+            session_sums[session] = 0
+            session_revenue[session] = 0
         session_index[row] = session
-        if (
-            new_session
-            or users[row] != users[row - 1]
-            or times[row] // _DAY != times[row - 1] // _DAY
-        ):
+        new_user = not new_session and users[row] != users[row - 1]
+        is_shared = is_shared or new_user
+        if new_session or new_user or times[row] // _DAY != times[row - 1] // _DAY:
             visit += 1
-            starts[visit] = row
-            sums[visit] = 0
-            revenue[visit] = 0
-        add_event(sums, revenue, visit, event_types, prices, row)
-    return visit + 1, session + 1
+            visit_starts[visit] = row
+            visit_sums[visit] = 0
+            visit_revenue[visit] = 0
+        add_event(session_sums, session_revenue, session, event_types, prices, row)
+        add_event(visit_sums, visit_revenue, visit, event_types, prices, row)
+    return visit + 1, session + 1, is_shared
 
 
 @kernel(types.void(given(types.uint32), given(types.uint32), types.int64, filled(types.int64)))
@@ -186,20 +214,14 @@ def _count_products(
 
 
 def _session_table(
-    visits: pl.DataFrame, unique_products: pl.Series, user_sessions: pl.Series
+    grouped: pl.DataFrame, session_ids: pl.Series, unique_products: pl.Series
 ) -> pl.DataFrame:
-    """Aggregate visits to sessions, in the order of `session_index`."""
-    grouped = aggregate_runs(
-        visits,
-        run_starts(visits, ["session_index"]),
-        first=("session_index", "session_number", "user_id", "event_time"),
-        last=("last_event_time",),
-        sums=EVENT_SUMS,
-    ).rename(
+    """The sessions, in the order of `session_index`, with their users as numbers too."""
+    grouped = grouped.rename(
         {
             "user_id": "user",
             "event_time": "session_start_time",
-            "last_last_event_time": "session_end_time",
+            "last_event_time": "session_end_time",
             "events": "event_count",
             "views": "view_count",
             "cart_adds": "cart_additions",
@@ -209,40 +231,36 @@ def _session_table(
         }
     )
     added, converting = pl.col("cart_additions") > 0, pl.col("purchase_count") > 0
-    return (
-        _with_largest_user(grouped, visits)
-        .select(
-            _session_ids(grouped, user_sessions),
-            pl.col("user").cast(pl.String).alias("user_id"),
-            "session_start_time",
-            "session_end_time",
-            pl.col("session_start_time").dt.date().alias("session_start_date"),
-            (pl.col("session_end_time") - pl.col("session_start_time"))
-            .dt.total_seconds()
-            .alias("session_length"),
-            "event_count",
-            unique_products.alias("unique_product_count"),
-            "view_count",
-            "cart_additions",
-            "cart_removals",
-            "purchase_count",
-            pl.when(converting).then("total_revenue").alias("total_revenue"),
-            (pl.col("view_count") > 0).cast(pl.Int64).alias("reached_view"),
-            added.cast(pl.Int64).alias("reached_cart"),
-            converting.cast(pl.Int64).alias("reached_purchase"),
-            pl.when(converting)
-            .then(pl.lit("purchase", _STAGE))
-            .when(added)
-            .then(pl.lit("cart", _STAGE))
-            .when(pl.col("view_count") > 0)
-            .then(pl.lit("view", _STAGE))
-            .otherwise(pl.lit("no_activity", _STAGE))
-            .alias("funnel_stage"),
-            converting.cast(pl.Int64).alias("is_converting_session"),
-            "user",
-        )
-        .with_columns(session_quality_tier=quality_tier(), session_length_bucket=length_bucket())
-    )
+    return grouped.select(
+        session_ids,
+        pl.col("user").cast(pl.String).alias("user_id"),
+        "session_start_time",
+        "session_end_time",
+        pl.col("session_start_time").dt.date().alias("session_start_date"),
+        (pl.col("session_end_time") - pl.col("session_start_time"))
+        .dt.total_seconds()
+        .alias("session_length"),
+        "event_count",
+        unique_products.alias("unique_product_count"),
+        "view_count",
+        "cart_additions",
+        "cart_removals",
+        "purchase_count",
+        pl.when(converting).then("total_revenue").alias("total_revenue"),
+        (pl.col("view_count") > 0).cast(pl.Int64).alias("reached_view"),
+        added.cast(pl.Int64).alias("reached_cart"),
+        converting.cast(pl.Int64).alias("reached_purchase"),
+        pl.when(converting)
+        .then(pl.lit("purchase", _STAGE))
+        .when(added)
+        .then(pl.lit("cart", _STAGE))
+        .when(pl.col("view_count") > 0)
+        .then(pl.lit("view", _STAGE))
+        .otherwise(pl.lit("no_activity", _STAGE))
+        .alias("funnel_stage"),
+        converting.cast(pl.Int64).alias("is_converting_session"),
+        "user",
+    ).with_columns(session_quality_tier=quality_tier(), session_length_bucket=length_bucket())
 
 
 _STAGE = pl.Enum(FUNNEL_STAGES)
@@ -250,32 +268,22 @@ _TIER = pl.Enum(QUALITY_TIERS)
 _BUCKET = pl.Enum(LENGTH_BUCKETS)
 
 
-def _session_ids(grouped: pl.DataFrame, user_sessions: pl.Series) -> pl.Series:
+def _session_ids(grouped: pl.DataFrame, ordinals: Numbers, user_sessions: pl.Series) -> pl.Series:
     """The session_id of each session: its user_session, numbered from the second one on."""
-    numbers = _count_within_runs(grouped, "session_number")
     ids = user_sessions.gather(grouped["session_number"]).alias("session_id")
-    later = (numbers > 0).arg_true()
-    if not later.len():
+    later = np.flatnonzero(ordinals)
+    if not len(later):
         return ids
-    return ids.scatter(
-        later, ids.gather(later) + "_timeout_" + numbers.gather(later).cast(pl.String)
-    )
-
-
-def _count_within_runs(frame: pl.DataFrame, key: str) -> pl.Series:
-    """The number of each row within its run of equal keys, from 0."""
-    starts = run_starts(frame, [key])
-    return pl.Series(np.arange(frame.height)) - starts.gather(run_numbers(starts, frame.height))
+    numbers = pl.Series(ordinals[later]).cast(pl.String)
+    return ids.scatter(later, ids.gather(later) + "_timeout_" + numbers)
 
 
 def _with_largest_user(grouped: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
-    """Replace `user` by the largest user_id as text, where a session has several."""
+    """Replace `user_id` by the largest as text, where a session has several."""
     session = pl.col("session_index")
     shared = visits.filter(
         (session == session.shift()) & (pl.col("user_id") != pl.col("user_id").shift())
     ).select("session_index")
-    if not shared.height:
-        return grouped
     largest = (
         visits.join(shared, on="session_index", how="semi")
         .group_by("session_index")
@@ -283,7 +291,7 @@ def _with_largest_user(grouped: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFr
     )
     return grouped.join(
         largest, on="session_index", how="left", maintain_order="left"
-    ).with_columns(pl.coalesce("largest", "user").alias("user"))
+    ).with_columns(pl.coalesce("largest", "user_id").alias("user_id"))
 
 
 def quality_tier() -> pl.Expr:

@@ -171,6 +171,7 @@ def _make_database(output: Path, run_id: str) -> None:
     """
     with duckdb.connect(str(output / RUNS / run_id / DATABASE)) as connection:
         connection.execute("SET file_search_path = ?", [str(output)])
+        connection.begin()  # or every comment would wait for the disk
         for table in TABLES:
             kind = "VIEW" if table.large else "TABLE"
             connection.execute(
@@ -182,6 +183,7 @@ def _make_database(output: Path, run_id: str) -> None:
                 connection.execute(
                     f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.description)}"
                 )
+        connection.commit()
 
 
 def _quoted(text: str) -> str:

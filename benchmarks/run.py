@@ -108,6 +108,7 @@ def run_rounds(
             shutil.rmtree(output, ignore_errors=True)
             files = str(source.sample) if contender.on_sample else source.files
             _read_once(files)
+            os.sync()  # nobody waits for what the one before has left to be written
             print(f"round {number + 1} of {rounds}: {contender.title}", file=sys.stderr)
             costs[name].append(measure(contender.command_on(files, output), _environment()))
             expected = folder / OURS

@@ -42,6 +42,7 @@ from transforms.shuffle import (
     collect_frames,
     in_global_window,
     read_frames,
+    read_rows,
 )
 from transforms.sinks import TableBatch
 
@@ -174,10 +175,11 @@ class FindCandidateBrands(beam.DoFn):
         candidates = _ambiguous(self._store, ambiguous).filter("many_brands")["product_id"]
         if candidates.len():
             _, payloads = element
-            events = read_frames(
+            events = read_rows(
                 self._store,
                 [payload for name, payload in payloads if name == "events"],
-                only=("product_id", candidates),
+                "product_id",
+                candidates,
             )
             for payload in self._store.put(candidate_brands(events, candidates)):
                 yield "brands", payload

@@ -32,6 +32,8 @@ from numba import types
 
 from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
 
+_COMPATIBLE: Final = pl.CompatLevel.oldest()  # Arrow computes little with views of strings
+
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
 Group = tuple[int, Iterable[Payload]]
@@ -79,7 +81,7 @@ def in_global_window(value: Any) -> WindowedValue:
 def encode_frame(frame: pl.DataFrame, compression: Literal["uncompressed", "lz4", "zstd"]) -> bytes:
     """Encode a frame as an Arrow IPC stream."""
     buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression=compression)
+    frame.write_ipc_stream(buffer, compression=compression, compat_level=_COMPATIBLE)
     return buffer.getvalue()
 
 
@@ -159,7 +161,7 @@ class SpillStore:
         file = self._file_of_process()
         start = file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
         # Uncompressed: the disk's cache takes it faster than any codec would.
-        frame.write_ipc_stream(file, compression="uncompressed")
+        frame.write_ipc_stream(file, compression="uncompressed", compat_level=_COMPATIBLE)
         yield _REFERENCE.pack(start, file.tell() - start) + os.fsencode(file.name)
 
     def open(self, payload: bytes) -> pa.Table:
@@ -197,22 +199,26 @@ def frame_store(spill_directory: str | None) -> FrameStore:
     return InlineStore() if spill_directory is None else SpillStore(spill_directory)
 
 
-def read_frames(
-    store: FrameStore, payloads: Iterable[bytes], only: tuple[str, pl.Series] | None = None
-) -> pl.DataFrame:
-    """Read payloads of frames of one schema as one contiguous frame.
+def read_frames(store: FrameStore, payloads: Iterable[bytes]) -> pl.DataFrame:
+    """Read payloads of frames of one schema, at least one, as one contiguous frame."""
+    table = pa.concat_tables([store.open(payload) for payload in payloads])
+    return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
 
-    Args:
-        store: Where they are; at least one.
-        payloads: The payloads.
-        only: A column, and values of it: read only the rows that have one of them.
+
+def read_rows(
+    store: FrameStore, payloads: Iterable[bytes], column: str, values: pl.Series
+) -> pl.DataFrame:
+    """Read the few rows of such payloads that have one of the values in a column.
+
+    Texts are String: it costs more to take over a dictionary than to look up a few of its texts.
     """
-    tables = [store.open(payload) for payload in payloads]
-    if only is not None:
-        column, values = only
-        wanted = values.to_arrow()
-        tables = [table.filter(pc.is_in(table[column], wanted)) for table in tables]
-    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables(tables), rechunk=True))
+    table = pa.concat_tables([store.open(payload) for payload in payloads])
+    found = table.filter(pc.is_in(table[column], values.to_arrow()))
+    plain = pa.schema(
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in found.schema.remove_metadata()
+    )
+    return cast(pl.DataFrame, pl.from_arrow(found.cast(plain)))
 
 
 def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:

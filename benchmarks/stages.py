@@ -114,7 +114,7 @@ def measure_shards(
         with clock.stage("partial aggregates of users, funnel, categories, days"):
             by_user = {
                 "user_days": users.user_days(cut.visits),
-                "user_sessions": users.session_sums(
+                "user_sessions": users.session_terms(
                     cut.sessions.with_columns(user_id="user"), "user_id"
                 ),
                 "touches": categories.touches(kept, _NO_PRODUCTS, shard),

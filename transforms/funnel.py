@@ -6,7 +6,7 @@ import polars as pl
 
 from transforms.exact import rate
 from transforms.schema import METRICS_FUNNEL, NO_RFM_SEGMENT
-from transforms.users import SESSION_SUMS, session_sums
+from transforms.users import SESSION_SUMS, session_terms
 
 SESSION_DIMENSIONS = ("session_start_date", "session_quality_tier", "session_length_bucket")
 USER_DIMENSIONS = ("customer_lifecycle_stage", "activity_status", "rfm_segment")
@@ -14,7 +14,8 @@ USER_DIMENSIONS = ("customer_lifecycle_stage", "activity_status", "rfm_segment")
 
 def session_funnel(sessions: pl.DataFrame) -> pl.DataFrame:
     """Partial aggregates of a frame of fct_sessions by `SESSION_DIMENSIONS`."""
-    return session_sums(sessions, *SESSION_DIMENSIONS)
+    terms = session_terms(sessions, *SESSION_DIMENSIONS)
+    return terms.group_by(SESSION_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
 
 
 def with_segment(described: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from transforms.events import EVENT_SUMS
 from transforms.exact import average_money, rate
+from transforms.numbering import number_keys
 from transforms.schema import METRICS_PERIODS
 
 _PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
@@ -28,15 +30,25 @@ def period_users(days: pl.DataFrame) -> pl.DataFrame:
         Columns `period`, `period_start`, `users`, `purchasing_users`.
     """
     return pl.concat(
-        days.group_by("user_id", pl.col("event_date").dt.truncate(length).alias("period_start"))
-        .agg(bought=pl.col("purchase_count").sum() > 0)
+        _users_of(days, days["event_date"].dt.truncate(length)).select(
+            pl.lit(period).alias("period"), "period_start", "users", "purchasing_users"
+        )
+        for period, length in _PERIODS.items()
+    )
+
+
+def _users_of(days: pl.DataFrame, starts: pl.Series) -> pl.DataFrame:
+    """Distinct users by `period_start`, given for each row of `user_days`."""
+    numbers, firsts = number_keys(days["user_id"].to_numpy(), starts.to_physical().to_numpy())
+    bought = np.zeros(len(firsts), np.bool_)
+    bought[numbers[(days["purchase_count"] > 0).to_numpy()]] = True
+    return (
+        pl.DataFrame({"period_start": starts.gather(firsts), "bought": bought})
         .group_by("period_start")
         .agg(
             pl.len().cast(pl.Int64).alias("users"),
             pl.col("bought").sum().cast(pl.Int64).alias("purchasing_users"),
         )
-        .select(pl.lit(period).alias("period"), "period_start", "users", "purchasing_users")
-        for period, length in _PERIODS.items()
     )
 
 

@@ -249,7 +249,8 @@ def session_shard_frames(
     cut = sessionize(cleaned, indexed, timeout_seconds)
     frames = {
         "user_days": users.user_days(cut.visits),
-        "user_sessions": users.session_sums(cut.sessions.with_columns(user_id="user"), "user_id"),
+        # Few users have two sessions in a shard, so nothing is summed up yet.
+        "user_sessions": users.session_terms(cut.sessions.with_columns(user_id="user"), "user_id"),
         "touches": categories.touches(kept, many_categories, shard),
         "purchases": categories.purchases(kept),
         PRODUCT_SUMS: indexed.sums,

@@ -58,25 +58,23 @@ def user_days(visits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def session_sums(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """Sums over sessions by keys.
+def session_terms(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """What each session adds to sums: the keys and the columns of `SESSION_SUMS`.
 
     Args:
         sessions: A frame of fct_sessions, with the keys among its columns.
-        keys: What to sum by.
-
-    Returns:
-        One row per key, with the columns of `SESSION_SUMS`.
+        keys: Columns to keep.
     """
-    return sessions.group_by(keys).agg(
-        pl.len().cast(pl.Int64).alias("sessions"),
-        pl.col("reached_view").sum().alias("sessions_reached_view"),
-        pl.col("reached_cart").sum().alias("sessions_reached_cart"),
-        pl.col("reached_purchase").sum().alias("sessions_reached_purchase"),
-        (pl.col("event_count") == 1).sum().cast(pl.Int64).alias("bounced_sessions"),
-        pl.col("event_count").sum().alias("session_events"),
-        pl.col("purchase_count").sum().alias("session_purchases"),
-        pl.col("total_revenue").sum().alias("session_revenue"),
+    return sessions.select(
+        *keys,
+        pl.lit(1, pl.Int64).alias("sessions"),
+        pl.col("reached_view").alias("sessions_reached_view"),
+        pl.col("reached_cart").alias("sessions_reached_cart"),
+        pl.col("reached_purchase").alias("sessions_reached_purchase"),
+        (pl.col("event_count") == 1).cast(pl.Int64).alias("bounced_sessions"),
+        pl.col("event_count").alias("session_events"),
+        pl.col("purchase_count").alias("session_purchases"),
+        pl.col("total_revenue").fill_null(0).alias("session_revenue"),
     )
 
 
@@ -85,7 +83,7 @@ def combine_users(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         days: `user_days` of all session shards.
-        sessions: `session_sums` by `user_id` (Int64) of all session shards.
+        sessions: `session_terms` by `user_id` (Int64) of all session shards.
 
     Returns:
         One row per user: `user_id` (Int64), `user` (its text), the columns of dim_users that need

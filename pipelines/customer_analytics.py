@@ -312,7 +312,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
     beam_options = runners.read_beam_options(beam_arguments, options)
     files = preflight.check(options, run_id)
     local = runners.runner_name(beam_options) in runners.LOCAL
-    workers = choose_local_workers(beam_options, files) if local else runners.READERS
+    workers = choose_local_workers(beam_options, files) if local else None
     if bucket.in_bucket(options.output):
         workspace = bucket.workspace(
             options.output, run_id, spill=local, hand_over=runners.only_stages(beam_options)
@@ -333,9 +333,10 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
                 bigquery_dataset=options.bigquery_dataset,
                 keep_staging=options.keep_staging,
             )
-            plan = Plan(run, split_files(files, workers), session_shards(files, workers), spill)
+            shards = session_shards(files, workers or runners.FEWEST_WORKERS)
+            plan = Plan(run, split_files(files, workers), shards, spill)
             pipeline = beam.Pipeline(
-                runner=local_runner(workers) if local else None, options=beam_options
+                runner=local_runner(workers) if workers else None, options=beam_options
             )
             build_pipeline(pipeline, plan)
             try:

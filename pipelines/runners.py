@@ -26,11 +26,8 @@ LOCAL: Final = ("DirectRunner", "FnApiRunner")
 DATAFLOW: Final = "DataflowRunner"
 ENGINES: Final = ("PrismRunner", "PortableRunner", "FlinkRunner", "SparkRunner", DATAFLOW)
 
-READERS: Final = 4
-"""Readers that share a compressed file where the number of workers is not known.
-
-Each of them decompresses all of it, at some five times the speed at which the rest parses it.
-"""
+FEWEST_WORKERS: Final = 4
+"""Workers that there is to be work for where their number is not known."""
 
 _WORKER_MEMORY: Final = "min_ram=4GB"  # of a worker; a process on it needs about 1 GB
 

@@ -122,17 +122,20 @@ def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
     ]
 
 
-def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
+def split_files(files: Sequence[InputFile], workers: int | None) -> list[InputRange]:
     """Cut files into ranges.
 
     Args:
         files: The files.
-        readers: The most readers that should share one compressed file.
+        workers: Number of workers, None where it is not known.
     """
+    total = sum(file.csv_bytes for file in files)
     ranges: list[InputRange] = []
     for file in files:
         if file.suffix:
-            stride = max(1, min(readers, file.csv_bytes // RANGE_BYTES))
+            # A file that is more than a worker's share of the input is shared.
+            readers = _MOST_READERS if workers is None else -(-workers * file.csv_bytes // total)
+            stride = max(1, min(readers, _MOST_READERS, file.csv_bytes // RANGE_BYTES))
             ranges += [InputRange(file, first, file.size, stride) for first in range(stride)]
         else:
             ranges += [
@@ -140,6 +143,10 @@ def split_files(files: Sequence[InputFile], readers: int) -> list[InputRange]:
                 for start in range(0, file.size, RANGE_BYTES)
             ]
     return ranges
+
+
+_MOST_READERS: Final = 4
+"""Readers that share a compressed file at most; each decompresses all of it."""
 
 
 def read_header(path: str) -> tuple[Header, int]:

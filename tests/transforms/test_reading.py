@@ -21,7 +21,7 @@ from tests.oracle.strategies import (
 from transforms import reading
 from transforms.blocks import Block
 from transforms.errors import InputError
-from transforms.grammar import BOM, COLUMNS
+from transforms.grammar import BOM, COLUMNS, Header
 from transforms.parsing import parse_block
 from transforms.reading import (
     InputFile,
@@ -104,6 +104,19 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
         assert all(shares)
         assert sum(map(len, shares)) == 1000
         assert len(set.union(*shares)) == 1000
+
+
+def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
+    monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
+
+    def readers(sizes, workers):
+        files = [InputFile(f"{size}.csv.gz", size, Header(COLUMNS), 0) for size in sizes]
+        return [part.file.size for part in split_files(files, workers)]
+
+    assert readers([7000, 8000, 9000], 2) == [7000, 8000, 9000]
+    assert readers([1000, 9000], 2) == [1000, 9000, 9000]
+    assert readers([9000], 16) == [9000] * 4
+    assert readers([8000, 9000], None) == [8000] * 4 + [9000] * 4
 
 
 def test_a_small_compressed_file_has_one_reader(tmp_path):

@@ -166,13 +166,21 @@ class FindCandidateBrands(beam.DoFn):
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
+    def start_bundle(self) -> None:
+        """The candidates are read once a bundle."""
+        self._candidates: pl.Series | None = None
+
     def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
         """Look at one shard, if any product needs it.
 
         Raises:
             RunError: The engine has lost a side input.
         """
-        candidates = _ambiguous(self._store, ambiguous).filter("many_brands")["product_id"]
+        if self._candidates is None:
+            self._candidates = _ambiguous(self._store, ambiguous).filter("many_brands")[
+                "product_id"
+            ]
+        candidates = self._candidates
         if candidates.len():
             _, payloads = element
             events = read_rows(
@@ -195,6 +203,37 @@ def _ambiguous(store: FrameStore, payloads: Iterable[Payload]) -> pl.DataFrame:
     if found is None:
         raise RunError(_LOST)
     return found
+
+
+@dataclass(frozen=True)
+class SuspectProducts:
+    """Products that a session shard must treat in a way of their own.
+
+    Attributes:
+        multi_brand: Those of several brands, whose events are dropped.
+        many_categories: Those that occur with several category_ids.
+    """
+
+    multi_brand: pl.Series
+    many_categories: pl.Series
+
+
+def read_suspects(
+    store: FrameStore, ambiguous: Iterable[Payload], brands: Iterable[Payload]
+) -> SuspectProducts:
+    """The suspect products, of what `FindAmbiguousProducts` and `FindCandidateBrands` found.
+
+    Raises:
+        RunError: The engine has lost one of them.
+    """
+    found = _ambiguous(store, ambiguous)
+    confirmed = collect_frames(store, brands).get("brands")
+    if confirmed is None and found["many_brands"].any():
+        raise RunError(_LOST)
+    return SuspectProducts(
+        found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
+        found.filter("many_categories")["product_id"],
+    )
 
 
 _LOST: Final = (
@@ -283,15 +322,15 @@ class ProcessSessionShards(beam.DoFn):
         self._rules = rules
         self._store = store
         self._progress = progress
-        self._product_sums = products.ProductSums()
         self._rows = {
             "fct_events": Metrics.counter(type(self), "events_kept"),
             "fct_sessions": Metrics.counter(type(self), "sessions"),
         }
 
     def start_bundle(self) -> None:
-        """Begin without sums."""
+        """Begin without sums; the suspect products are read once a bundle."""
         self._product_sums = products.ProductSums()
+        self._suspects: SuspectProducts | None = None
 
     def process(
         self,
@@ -306,17 +345,15 @@ class ProcessSessionShards(beam.DoFn):
             RunError: The engine has lost a side input.
         """
         shard, payloads = element
-        found = _ambiguous(self._store, ambiguous)
-        confirmed = collect_frames(self._store, brands).get("brands")
-        if confirmed is None and found["many_brands"].any():
-            raise RunError(_LOST)
+        if self._suspects is None:
+            self._suspects = read_suspects(self._store, ambiguous, brands)
         received = collect_frames(self._store, payloads)
         events = received.pop("events")
         tables, frames = session_shard_frames(
             events,
             received.get("session_names", SESSION_NAMES.to_frame()),
-            found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
-            found.filter("many_categories")["product_id"],
+            self._suspects.multi_brand,
+            self._suspects.many_categories,
             timeout_seconds=self._rules.session_timeout_seconds,
             shard=shard,
         )
@@ -339,7 +376,7 @@ class ProcessSessionShards(beam.DoFn):
         self._product_sums.add(frames.pop(PRODUCT_SUMS))
         if self._product_sums.count > _SUMS_LIMIT:
             yield TaggedOutput(self.PRODUCTS, (PRODUCT_SUMS, self._product_sums.frame()))
-            self.start_bundle()
+            self._product_sums = products.ProductSums()
         self._progress.add("sessionize", read)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -450,13 +487,18 @@ class FindRankCandidates(beam.DoFn):
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
+    def start_bundle(self) -> None:
+        """The brackets are read once a bundle."""
+        self._brackets: rfm.RankBrackets | None = None
+
     def process(
         self, element: tuple[int, Payload], samples: Iterable[Payload]
     ) -> Iterator[Payload]:
         """Look at one payload of users."""
-        brackets = rfm.rank_brackets(collect_frames(self._store, samples))
+        if self._brackets is None:
+            self._brackets = rfm.rank_brackets(collect_frames(self._store, samples))
         _, (_, payload) = element
-        found = rfm.rank_candidates(read_frames(self._store, [payload]), brackets)
+        found = rfm.rank_candidates(read_frames(self._store, [payload]), self._brackets)
         yield from store_frames(self._store, found)
 
 

@@ -41,7 +41,13 @@ def found_in(frame):
 
 def brands_of(frame):
     group = (0, payloads("events", frame))
-    return list(FindCandidateBrands(STORE).process(group, found_in(frame)))
+    return candidate_brands(group, found_in(frame))
+
+
+def candidate_brands(group, ambiguous):
+    step = FindCandidateBrands(STORE)
+    step.start_bundle()
+    return list(step.process(group, ambiguous))
 
 
 @pytest.mark.parametrize("frame", [ONE_BRAND, NO_BRAND_LEFT], ids=["one brand", "none left"])
@@ -54,7 +60,7 @@ def test_products_that_were_lost_fail_the_run():
     with pytest.raises(RunError, match="lost a side input"):
         process(ONE_BRAND, [], [])
     with pytest.raises(RunError, match="lost a side input"):
-        list(FindCandidateBrands(STORE).process((0, payloads("events", ONE_BRAND)), []))
+        candidate_brands((0, payloads("events", ONE_BRAND)), [])
 
 
 def test_brands_that_were_lost_fail_the_run():

@@ -87,8 +87,12 @@ def with_categories(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
     Returns:
         The rows with `category_lvl_1` (`unknown` where there is none) and `category_lvl_2`.
     """
+    # Most touches name no product, and most products are not bought in this shard.
+    named = touched.select("product_id").drop_nulls().unique()
     products = found.products.select("product_id", *_LEVELS)
-    joined = touched.join(products, on="product_id", how="left")
+    joined = touched.join(
+        products.join(named, on="product_id", how="semi"), on="product_id", how="left"
+    )
     if "category_id" in touched.columns:
         categories = found.categories.select("category_id", *_LEVELS)
         joined = joined.join(categories, on="category_id", how="left").with_columns(

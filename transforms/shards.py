@@ -471,7 +471,7 @@ class CombineUsers(beam.DoFn):
             self._store, rfm.rank_samples(combined) | {"totals": user_totals(combined)}
         ):
             yield TaggedOutput(self.SAMPLES, payload)
-        lost = users.users_without_events(days, sessions)
+        lost = users.users_without_events(combined, sessions)
         yield TaggedOutput(
             self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
         )

@@ -107,9 +107,14 @@ def combine_users(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def users_without_events(days: pl.DataFrame, sessions: pl.DataFrame) -> int:
-    """Number of users that sessions name and no event does; there are none in a sound run."""
-    return sessions.select("user_id").unique().join(days, on="user_id", how="anti").height
+def users_without_events(combined: pl.DataFrame, sessions: pl.DataFrame) -> int:
+    """Number of users that sessions name and no event does; there are none in a sound run.
+
+    Args:
+        combined: `combine_users` of a shard.
+        sessions: What it was given of the sessions.
+    """
+    return sessions.join(combined, on="user_id", how="anti")["user_id"].n_unique()
 
 
 def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThresholds) -> pl.DataFrame:

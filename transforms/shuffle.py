@@ -2,8 +2,8 @@
 
 A named frame, `(name, frame)`, is cut by shard, pieces of the same shard are merged until they are
 worth sending, and what crosses the runner is `(shard, (name, payload))`. A payload is bytes: the
-frame in Arrow IPC, or, where all workers share a disk, a reference to where the frame was appended
-to a spill file. The second keeps the memory of a local run constant.
+frame in Arrow IPC, or, where all workers are threads of one process, a reference to where the frame
+was appended to a spill file. The second keeps the memory of a local run constant.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
 from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
-
-_COMPATIBLE: Final = pl.CompatLevel.oldest()  # Arrow computes little with views of strings
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
@@ -81,7 +79,7 @@ def in_global_window(value: Any) -> WindowedValue:
 def encode_frame(frame: pl.DataFrame, compression: Literal["uncompressed", "lz4", "zstd"]) -> bytes:
     """Encode a frame as an Arrow IPC stream."""
     buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression=compression, compat_level=_COMPATIBLE)
+    frame.write_ipc_stream(buffer, compression=compression)
     return buffer.getvalue()
 
 
@@ -102,8 +100,11 @@ class FrameStore(Protocol):
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Store a frame, of any height, as one or more payloads."""
 
-    def open(self, payload: bytes) -> pa.Table:
-        """Look into a payload; what is not compressed is not copied."""
+    def look(self, payloads: Iterable[bytes]) -> pa.Table:
+        """Look into payloads of frames of one schema; what is not compressed is not copied."""
+
+    def frame(self, table: pa.Table) -> pl.DataFrame:
+        """Make a frame of what `look` gave, or of rows of it; it is contiguous."""
 
     def size(self, payload: bytes) -> int:
         """Bytes that a payload's frame takes where it is stored."""
@@ -129,9 +130,13 @@ class InlineStore:
             # Half the bytes of lz4 for 0.2 µs an event: a shuffle service charges by the byte.
             yield encode_frame(piece, "zstd")
 
-    def open(self, payload: bytes) -> pa.Table:
-        """Decode a payload."""
-        return pa.ipc.open_stream(payload).read_all()
+    def look(self, payloads: Iterable[bytes]) -> pa.Table:
+        """Decode payloads."""
+        return pa.concat_tables(pa.ipc.open_stream(payload).read_all() for payload in payloads)
+
+    def frame(self, table: pa.Table) -> pl.DataFrame:
+        """Make a frame of what was decoded."""
+        return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
 
     def size(self, payload: bytes) -> int:
         """Bytes of a payload."""
@@ -139,14 +144,18 @@ class InlineStore:
 
 
 _REFERENCE = struct.Struct("<QQ")
+_CODES: Final = " (codes)"  # behind the name of a column
+_CATEGORIES: Final = pl.Series([], dtype=pl.Categorical)  # keeps what the codes mean alive
 _ALIGNMENT: Final = 64  # of frames in a spill file; less well aligned columns would be copied
 
 
 @dataclass
 class SpillStore:
-    """The payload is a reference into an append-only file that all workers can read.
+    """The payload is a reference into an append-only file, for workers that are threads.
 
-    Each process writes files of its own; an attempt that fails leaves bytes that nothing refers to.
+    Each copy writes a file of its own; an attempt that fails leaves bytes that nothing refers to.
+    Categorical columns are written as their codes, which mean the same in the whole process: the
+    texts would be as many bytes again.
 
     Attributes:
         directory: Folder of the spill files; removed by the run's owner.
@@ -154,38 +163,62 @@ class SpillStore:
 
     directory: str
     _file: io.FileIO | None = field(default=None, init=False, repr=False)
-    _owner: int = field(default=0, init=False, repr=False)
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
-        """Append a frame to this process's file."""
-        file = self._file_of_process()
+        """Append a frame to this copy's file."""
+        file = self._own_file()
         start = file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
+        coded = pl.DataFrame(
+            [
+                series.to_physical().alias(series.name + _CODES)
+                if series.dtype == pl.Categorical
+                else series
+                for series in frame
+            ]
+        )
         # Uncompressed: the disk's cache takes it faster than any codec would.
-        frame.write_ipc_stream(file, compression="uncompressed", compat_level=_COMPATIBLE)
+        coded.write_ipc_stream(file, compression="uncompressed")
         yield _REFERENCE.pack(start, file.tell() - start) + os.fsencode(file.name)
 
-    def open(self, payload: bytes) -> pa.Table:
-        """Map a frame into memory, where it is as long as the table is used."""
-        start, length = _REFERENCE.unpack_from(payload)
-        with pa.memory_map(os.fsdecode(payload[_REFERENCE.size :])) as file:
-            file.seek(start)
-            return pa.ipc.open_stream(file.read_buffer(length)).read_all()
+    def look(self, payloads: Iterable[bytes]) -> pa.Table:
+        """Map payloads into memory, where they are as long as the table is used."""
+        files: dict[bytes, pa.MemoryMappedFile] = {}
+        tables = []
+        for payload in payloads:
+            start, length = _REFERENCE.unpack_from(payload)
+            path = payload[_REFERENCE.size :]
+            if path not in files:
+                files[path] = pa.memory_map(os.fsdecode(path))
+            files[path].seek(start)
+            tables.append(pa.ipc.open_stream(files[path].read_buffer(length)).read_all())
+        return pa.concat_tables(tables)
+
+    def frame(self, table: pa.Table) -> pl.DataFrame:
+        """Make a frame of what was mapped."""
+        coded = cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
+        return pl.DataFrame(
+            [
+                series.cat.to(pl.Categorical()).alias(series.name.removesuffix(_CODES))
+                if series.name.endswith(_CODES)
+                else series
+                for series in coded
+            ]
+        )
 
     def size(self, payload: bytes) -> int:
         """Bytes in the file."""
         _, length = _REFERENCE.unpack_from(payload)
         return int(length)
 
-    def _file_of_process(self) -> io.FileIO:
-        if self._file is None or self._owner != os.getpid():
-            self._owner = os.getpid()
+    def _own_file(self) -> io.FileIO:
+        if self._file is None:
             self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open(
                 "xb", buffering=0
             )
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        """An open file stays with its process."""
+        """An open file stays with its copy."""
         return {**self.__dict__, "_file": None}
 
     def __del__(self) -> None:
@@ -201,24 +234,16 @@ def frame_store(spill_directory: str | None) -> FrameStore:
 
 def read_frames(store: FrameStore, payloads: Iterable[bytes]) -> pl.DataFrame:
     """Read payloads of frames of one schema, at least one, as one contiguous frame."""
-    table = pa.concat_tables([store.open(payload) for payload in payloads])
-    return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
+    return store.frame(store.look(payloads))
 
 
 def read_rows(
     store: FrameStore, payloads: Iterable[bytes], column: str, values: pl.Series
 ) -> pl.DataFrame:
-    """Read the few rows of such payloads that have one of the values in a column.
-
-    Texts are String: it costs more to take over a dictionary than to look up a few of its texts.
-    """
-    table = pa.concat_tables([store.open(payload) for payload in payloads])
+    """Read the rows of such payloads that have one of the values in a column."""
+    table = store.look(payloads)
     found = table.filter(pc.is_in(table[column], values.to_arrow()))
-    plain = pa.schema(
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in found.schema.remove_metadata()
-    )
-    return cast(pl.DataFrame, pl.from_arrow(found.cast(plain)))
+    return store.frame(found.combine_chunks())  # few rows of many pieces
 
 
 def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:

@@ -119,7 +119,7 @@ def test_inline_payloads_are_pieces(monkeypatch):
     assert_frame_equal(collect_frames(InlineStore(), [("n", p) for p in payloads])["n"], frame)
 
 
-def test_a_spill_store_in_another_process_writes_a_file_of_its_own(tmp_path):
+def test_a_copy_of_a_spill_store_writes_a_file_of_its_own(tmp_path):
     store = SpillStore(str(tmp_path))
     first = next(store.put(SOME))
     other = pickle.loads(pickle.dumps(store))  # noqa: S301 - as a runner does

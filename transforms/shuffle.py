@@ -42,7 +42,7 @@ ShardKey = Callable[[pl.DataFrame], pl.Series]
 
 _GOLDEN_RATIO: Final = np.uint64(0x9E3779B97F4A7C15)
 _PIECE_BYTES: Final = 256 << 10
-_BUFFER_BYTES: Final = (16 << 20, 160 << 20)
+_BUFFER_BYTES: Final = (16 << 20, 96 << 20)
 _INLINE_BYTES: Final = 1 << 20
 _INLINE_LIMIT: Final = 20 << 20  # of one payload; engines slow down or refuse far larger ones
 

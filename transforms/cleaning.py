@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_BATCH, EVENT_KEY, NO_CATEGORY, codes
+from transforms.events import EVENT_BATCH, EVENT_KEY, NO_CATEGORY, codes, without_nulls
 from transforms.kernels import Integers, Numbers, filled, given, kernel
 from transforms.numbering import Numbering, number_keys
 from transforms.session_keys import SESSION_KEY, session_texts
@@ -67,9 +67,9 @@ class DistinctVariants:
         _, firsts = self._numbering.add(
             events["product_id"].to_numpy(),
             codes(events["brand"]),
-            events["category_id"].fill_null(NO_CATEGORY).to_numpy(),
+            without_nulls(events["category_id"], NO_CATEGORY),
         )
-        self._found.append(events.select(pl.col(VARIANTS).gather(firsts)))
+        self._found.append(events[list(VARIANTS)][firsts])
 
     def frame(self) -> pl.DataFrame:
         """All of them, columns `VARIANTS`."""

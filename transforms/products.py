@@ -8,7 +8,14 @@ import numpy as np
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_SUMS, NO_CATEGORY, add_event, codes, sums_of_arrays
+from transforms.events import (
+    EVENT_SUMS,
+    NO_CATEGORY,
+    add_event,
+    codes,
+    sums_of_arrays,
+    without_nulls,
+)
 from transforms.exact import Halves, add_money, halves_of_money
 from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel
 from transforms.numbering import Numbering, number_keys, with_room
@@ -52,7 +59,7 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
         len(first_events),
         codes(events["brand"]),
         codes(events["category_code"]),
-        events["category_id"].fill_null(NO_CATEGORY).to_numpy(),
+        without_nulls(events["category_id"], NO_CATEGORY),
         events["event_type"].to_physical().to_numpy(),
         halves_of_money(events["price"]),
         first_of_variants,
@@ -62,7 +69,7 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
     return IndexedProducts(
         pl.Series(index),
         events["product_id"].gather(first_events).cast(pl.String),
-        events.select(pl.col(_VARIANT).gather(first_of_variants[:count])).with_columns(
+        events[list(_VARIANT)][first_of_variants[:count]].with_columns(
             *sums_of_arrays(sums[:count], revenue[:count])
         ),
     )
@@ -155,9 +162,9 @@ class ProductSums:
             shard["product_id"].to_numpy(),
             codes(shard["brand"]),
             codes(shard["category_code"]),
-            shard["category_id"].fill_null(NO_CATEGORY).to_numpy(),
+            without_nulls(shard["category_id"], NO_CATEGORY),
         )
-        self._variants.append(shard.select(pl.col(_VARIANT).gather(firsts)))
+        self._variants.append(shard[list(_VARIANT)][firsts])
         if self.count > len(self._sums):
             self._sums = with_room(self._sums, self.count)
             self._revenue = with_room(self._revenue, self.count)

@@ -14,7 +14,15 @@ import numpy.typing as npt
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_BATCH, EVENT_KEY, NO_CATEGORY, codes, without_nulls
+from transforms.events import (
+    EVENT_KEY,
+    NO_CATEGORY,
+    NO_CODE,
+    codes,
+    texts_of_codes,
+    with_nulls,
+    without_nulls,
+)
 from transforms.kernels import Integers, Numbers, filled, given, kernel
 from transforms.numbering import Numbering, number_keys
 from transforms.session_keys import SESSION_KEY, session_texts
@@ -54,8 +62,7 @@ class DistinctVariants:
     """Collects the distinct (product_id, brand, category_id) of event batches."""
 
     def __init__(self) -> None:
-        self._numbering = Numbering()
-        self._found = [EVENT_BATCH.to_frame().select(VARIANTS)]
+        self._numbering = Numbering(len(VARIANTS))
 
     @property
     def count(self) -> int:
@@ -64,16 +71,22 @@ class DistinctVariants:
 
     def add(self, events: pl.DataFrame) -> None:
         """Take in the events of a batch."""
-        _, firsts = self._numbering.add(
+        self._numbering.add(
             events["product_id"].to_numpy(),
             codes(events["brand"]),
             without_nulls(events["category_id"], NO_CATEGORY),
         )
-        self._found.append(events[list(VARIANTS)][firsts])
 
     def frame(self) -> pl.DataFrame:
         """All of them, columns `VARIANTS`."""
-        return pl.concat(self._found, rechunk=True)
+        products, brands, categories = self._numbering.keys.T
+        return pl.DataFrame(
+            {
+                "product_id": products.astype(np.int64),
+                "brand": texts_of_codes(with_nulls(brands.astype(np.uint32), NO_CODE)),
+                "category_id": with_nulls(categories.astype(np.int64), NO_CATEGORY),
+            }
+        )
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:

@@ -54,10 +54,17 @@ NO_CODE = 2**32 - 1
 NO_CATEGORY = -1
 """What stands for NULL in kernels: no dictionary is as large, and ids are not negative."""
 
+_TEXTS = pl.Series([], dtype=pl.Categorical)  # keeps alive what codes mean, in all of the process
+
 
 def codes(texts: pl.Series) -> npt.NDArray[np.uint32]:
     """The codes of a Categorical column, `NO_CODE` for NULL."""
     return without_nulls(texts.to_physical(), NO_CODE)
+
+
+def texts_of_codes(numbers: pl.Series) -> pl.Series:
+    """The Categorical column of which these are the codes, NULL where they are."""
+    return numbers.cat.to(_TEXTS.dtype)
 
 
 def without_nulls(numbers: pl.Series, stand_in: int) -> npt.NDArray[Any]:
@@ -68,6 +75,12 @@ def without_nulls(numbers: pl.Series, stand_in: int) -> npt.NDArray[Any]:
     if numbers.null_count():
         return np.asarray(numbers.to_arrow().fill_null(stand_in))
     return numbers.to_numpy()
+
+
+def with_nulls(numbers: npt.NDArray[Any], stand_in: int) -> pl.Series:
+    """The column again."""
+    column = pl.Series(numbers)
+    return column.set(column == stand_in, None)
 
 
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")

@@ -33,18 +33,28 @@ class Numbering:
         count: Number of distinct keys so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        """Begin with none.
+
+        Args:
+            width: Columns of a key.
+        """
         self.count = 0
-        self._keys = np.empty((0, 1), np.uint64)
+        self._keys = np.empty((0, width), np.uint64)
         self._slots = np.empty(0, np.int32)
         self._used_slots = 0
+
+    @property
+    def keys(self) -> Words:
+        """The distinct keys, a row for each number."""
+        return self._keys[: self.count]
 
     def add(self, *columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
         """Number the keys of more rows.
 
         Args:
             columns: The keys: columns of integers of at most 64 bits, or one matrix of 64-bit
-                ones; as many each time.
+                ones.
 
         Returns:
             The number of each row's key, and the first row of each key that is new.
@@ -52,7 +62,7 @@ class Numbering:
         keys = _matrix(columns)
         known, room = self.count, self.count + len(keys)
         if room > len(self._keys):
-            self._keys = with_room(self._keys[:known].reshape(known, keys.shape[1]), room)
+            self._keys = with_room(self.keys, room)
         if len(self._slots) < _FEWEST_SLOTS + 4 * room:
             # Few of the slots are in use as long as few keys are distinct, to stay in the cache.
             self._slots = np.empty(_FEWEST_SLOTS + 4 * len(self._keys), np.int32)
@@ -67,7 +77,8 @@ class Numbering:
 
 def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
     """Number the distinct keys of rows: see `Numbering.add`."""
-    return Numbering().add(*columns)
+    keys = _matrix(columns)
+    return Numbering(keys.shape[1]).add(keys)
 
 
 def _matrix(columns: Sequence[npt.NDArray[Any]]) -> Words:

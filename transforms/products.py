@@ -11,9 +11,12 @@ from numba import types
 from transforms.events import (
     EVENT_SUMS,
     NO_CATEGORY,
+    NO_CODE,
     add_event,
     codes,
     sums_of_arrays,
+    texts_of_codes,
+    with_nulls,
     without_nulls,
 )
 from transforms.exact import Halves, add_money, halves_of_money
@@ -146,8 +149,7 @@ class ProductSums:
     """Adds up the `IndexedProducts.sums` of any number of session shards."""
 
     def __init__(self) -> None:
-        self._numbering = Numbering()
-        self._variants: list[pl.DataFrame] = []
+        self._numbering = Numbering(len(_VARIANT))
         self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
         self._revenue = np.zeros((0, 2), np.uint64)
 
@@ -158,13 +160,12 @@ class ProductSums:
 
     def add(self, shard: pl.DataFrame) -> None:
         """Take in the sums of a shard."""
-        numbers, firsts = self._numbering.add(
+        numbers, _ = self._numbering.add(
             shard["product_id"].to_numpy(),
             codes(shard["brand"]),
-            codes(shard["category_code"]),
             without_nulls(shard["category_id"], NO_CATEGORY),
+            codes(shard["category_code"]),
         )
-        self._variants.append(shard[list(_VARIANT)][firsts])
         if self.count > len(self._sums):
             self._sums = with_room(self._sums, self.count)
             self._revenue = with_room(self._revenue, self.count)
@@ -172,10 +173,16 @@ class ProductSums:
         _add_rows(numbers, counts, halves_of_money(shard["revenue"]), self._sums, self._revenue)
 
     def frame(self) -> pl.DataFrame:
-        """The sums over all of them, as those of a shard; at least one was added."""
-        return pl.concat(self._variants, rechunk=True).with_columns(
-            *sums_of_arrays(self._sums[: self.count], self._revenue[: self.count])
-        )
+        """The sums over all of them, as those of a shard."""
+        products, brands, categories, texts = self._numbering.keys.T
+        return pl.DataFrame(
+            {
+                "product_id": products.astype(np.int64),
+                "brand": texts_of_codes(with_nulls(brands.astype(np.uint32), NO_CODE)),
+                "category_id": with_nulls(categories.astype(np.int64), NO_CATEGORY),
+                "category_code": texts_of_codes(with_nulls(texts.astype(np.uint32), NO_CODE)),
+            }
+        ).with_columns(*sums_of_arrays(self._sums[: self.count], self._revenue[: self.count]))
 
 
 @kernel(

@@ -30,6 +30,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
+from transforms.events import texts_of_codes
 from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
 
 NamedFrame = tuple[str, pl.DataFrame]
@@ -145,7 +146,6 @@ class InlineStore:
 
 _REFERENCE = struct.Struct("<QQ")
 _CODES: Final = " (codes)"  # behind the name of a column
-_CATEGORIES: Final = pl.Series([], dtype=pl.Categorical)  # keeps what the codes mean alive
 _ALIGNMENT: Final = 64  # of frames in a spill file; less well aligned columns would be copied
 
 
@@ -198,7 +198,7 @@ class SpillStore:
         coded = cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
         return pl.DataFrame(
             [
-                series.cat.to(pl.Categorical()).alias(series.name.removesuffix(_CODES))
+                texts_of_codes(series).alias(series.name.removesuffix(_CODES))
                 if series.name.endswith(_CODES)
                 else series
                 for series in coded

@@ -11,7 +11,7 @@ KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0,
 
 @given(st.lists(KEYS, min_size=1, max_size=4))
 def test_keys_are_numbered_in_the_order_in_which_they_are_first_seen(batches):
-    numbering, known = Numbering(), {}
+    numbering, known = Numbering(2), {}
     for keys in batches:
         new = [key for key in dict.fromkeys(keys) if key not in known]
         known |= {key: len(known) + place for place, key in enumerate(new)}
@@ -22,6 +22,7 @@ def test_keys_are_numbered_in_the_order_in_which_they_are_first_seen(batches):
         assert numbers.tolist() == [known[key] for key in keys]
         assert firsts.tolist() == [keys.index(key) for key in new]
         assert numbering.count == len(known)
+        assert numbering.keys.view(np.int64).tolist() == [list(key) for key in known]
 
 
 def test_many_keys_that_hash_alike_are_told_apart():
@@ -32,7 +33,7 @@ def test_many_keys_that_hash_alike_are_told_apart():
 
 
 def test_keys_go_on_where_there_was_room_for_none():
-    numbering = Numbering()
+    numbering = Numbering(1)
     for start in range(0, 40_000, 1000):
         numbers, firsts = numbering.add(np.arange(start, start + 2000))
         assert numbers.tolist() == list(range(start, start + 2000))

@@ -171,15 +171,12 @@ class FindCandidateBrands(beam.DoFn):
         self._candidates: pl.Series | None = None
 
     def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
-        """Look at one shard, if any product needs it.
-
-        Raises:
-            RunError: The engine has lost a side input.
-        """
+        """Look at one shard, if any product needs it."""
         if self._candidates is None:
-            self._candidates = _ambiguous(self._store, ambiguous).filter("many_brands")[
-                "product_id"
-            ]
+            found = collect_frames(self._store, ambiguous).get("ambiguous")
+            if found is None:
+                return  # lost by the engine, as `read_suspects` will find
+            self._candidates = found.filter("many_brands")["product_id"]
         candidates = self._candidates
         if candidates.len():
             _, payloads = element
@@ -191,18 +188,6 @@ class FindCandidateBrands(beam.DoFn):
             )
             for payload in self._store.put(candidate_brands(events, candidates)):
                 yield "brands", payload
-
-
-def _ambiguous(store: FrameStore, payloads: Iterable[Payload]) -> pl.DataFrame:
-    """What `FindAmbiguousProducts` found in all shards.
-
-    Raises:
-        RunError: It is not there.
-    """
-    found = collect_frames(store, payloads).get("ambiguous")
-    if found is None:
-        raise RunError(_LOST)
-    return found
 
 
 @dataclass(frozen=True)
@@ -226,9 +211,9 @@ def read_suspects(
     Raises:
         RunError: The engine has lost one of them.
     """
-    found = _ambiguous(store, ambiguous)
+    found = collect_frames(store, ambiguous).get("ambiguous")
     confirmed = collect_frames(store, brands).get("brands")
-    if confirmed is None and found["many_brands"].any():
+    if found is None or (confirmed is None and found["many_brands"].any()):
         raise RunError(_LOST)
     return SuspectProducts(
         found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
@@ -337,13 +322,17 @@ class ProcessSessionShards(beam.DoFn):
         element: Group,
         ambiguous: Iterable[Payload],
         brands: Iterable[Payload],
-        _few_rejected: Iterable[bool],
+        few_rejected: Iterable[bool],
     ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Process one shard.
 
         Raises:
             RunError: The engine has lost a side input.
         """
+        if not any(few_rejected):
+            # The run has failed, for a better reason than what else may be missing here. (Were it
+            # only lost, the audit would miss the rows of this shard.)
+            return
         shard, payloads = element
         if self._suspects is None:
             self._suspects = read_suspects(self._store, ambiguous, brands)

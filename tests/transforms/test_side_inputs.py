@@ -28,10 +28,10 @@ def payloads(name, frame):
     return [(name, payload) for payload in STORE.put(frame)]
 
 
-def process(frame, ambiguous, brands):
+def process(frame, ambiguous, brands, few_rejected=(True,)):
     step = ProcessSessionShards(Rules(as_of=date.min), STORE, Progress(None))
     step.start_bundle()
-    return list(step.process((0, payloads("events", frame)), ambiguous, brands, [True]))
+    return list(step.process((0, payloads("events", frame)), ambiguous, brands, few_rejected))
 
 
 def found_in(frame):
@@ -59,8 +59,11 @@ def test_products_that_were_lost_fail_the_run():
     assert ambiguous_products(variants_of(ONE_BRAND)).is_empty()
     with pytest.raises(RunError, match="lost a side input"):
         process(ONE_BRAND, [], [])
-    with pytest.raises(RunError, match="lost a side input"):
-        candidate_brands((0, payloads("events", ONE_BRAND)), [])
+    assert not candidate_brands((0, payloads("events", ONE_BRAND)), [])
+
+
+def test_in_a_run_that_has_failed_nothing_else_is_said_to_be_lost():
+    assert not process(ONE_BRAND, [], [], few_rejected=())
 
 
 def test_brands_that_were_lost_fail_the_run():

@@ -21,7 +21,7 @@ import polars as pl
 from benchmarks.inputs import prepare
 from pipelines.customer_analytics import session_shards
 from transforms import categories, funnel, periods, products, users
-from transforms.cleaning import DistinctVariants, clean, product_shard, session_shard, user_shard
+from transforms.cleaning import VARIANTS, clean, product_shard, session_shard, user_shard
 from transforms.parsing import parse_block
 from transforms.quality import check_batch, measure_batch
 from transforms.reading import match_inputs, read_blocks, split_files
@@ -30,6 +30,7 @@ from transforms.session_keys import SESSION_NAMES
 from transforms.sessions import event_table, session_table, sessionize
 from transforms.shuffle import PartitionFrames, Payload, SpillStore, collect_frames
 from transforms.sinks import TableBatch, stage
+from transforms.variants import Variants
 
 _SHARDS: Final = 8  # of sessions, enough for an average
 _TIMEOUT_SECONDS: Final = 3600
@@ -63,7 +64,7 @@ def measure_front(
         The stages' costs, and the payloads of each session shard.
     """
     clock, events = Clock(), 0
-    variants = DistinctVariants()
+    variants = Variants(VARIANTS)
     partition = PartitionFrames(shards, {"events": session_shard}, store)
     partition.start_bundle()
     sent: dict[int, list[Payload]] = defaultdict(list)

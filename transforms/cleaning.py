@@ -14,17 +14,9 @@ import numpy.typing as npt
 import polars as pl
 from numba import types
 
-from transforms.events import (
-    EVENT_KEY,
-    NO_CATEGORY,
-    NO_CODE,
-    codes,
-    texts_of_codes,
-    with_nulls,
-    without_nulls,
-)
+from transforms.events import EVENT_KEY
 from transforms.kernels import Integers, Numbers, filled, given, kernel
-from transforms.numbering import Numbering, number_keys
+from transforms.numbering import number_keys
 from transforms.session_keys import SESSION_KEY, session_texts
 from transforms.shuffle import hash_integers
 
@@ -56,37 +48,6 @@ def user_shard(frame: pl.DataFrame) -> pl.Series:
 # Products whose variants differ ------------------------------------------------------------------
 
 VARIANTS = ("product_id", "brand", "category_id")
-
-
-class DistinctVariants:
-    """Collects the distinct (product_id, brand, category_id) of event batches."""
-
-    def __init__(self) -> None:
-        self._numbering = Numbering(len(VARIANTS))
-
-    @property
-    def count(self) -> int:
-        """How many there are so far."""
-        return self._numbering.count
-
-    def add(self, events: pl.DataFrame) -> None:
-        """Take in the events of a batch."""
-        self._numbering.add(
-            events["product_id"].to_numpy(),
-            codes(events["brand"]),
-            without_nulls(events["category_id"], NO_CATEGORY),
-        )
-
-    def frame(self) -> pl.DataFrame:
-        """All of them, columns `VARIANTS`."""
-        products, brands, categories = self._numbering.keys.T
-        return pl.DataFrame(
-            {
-                "product_id": products.astype(np.int64),
-                "brand": texts_of_codes(with_nulls(brands.astype(np.uint32), NO_CODE)),
-                "category_id": with_nulls(categories.astype(np.int64), NO_CATEGORY),
-            }
-        )
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:

@@ -51,7 +51,7 @@ def is_type(event_type: str) -> pl.Expr:
 
 
 NO_CODE = 2**32 - 1
-NO_CATEGORY = -1
+NO_ID = -1
 """What stands for NULL in kernels: no dictionary is as large, and ids are not negative."""
 
 _TEXTS = pl.Series([], dtype=pl.Categorical)  # keeps alive what codes mean, in all of the process

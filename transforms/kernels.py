@@ -26,6 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.uint32]
 Words = npt.NDArray[np.uint64]
+Slots = npt.NDArray[np.int32]
 Word = np.uint64
 Integer = int | np.int64
 Flag = bool | np.bool_
@@ -170,3 +171,12 @@ def mixed(hashed: Word, word: Word) -> Word:
     """Take one more word into a hash that lives no longer than its process."""
     product = (hashed ^ word) * _HASH_FACTOR
     return product ^ (product >> Word(32))
+
+
+@helper
+def occupy(slots: Slots, used_slots: Integer, hashed: Word, number: Integer) -> None:
+    """Put a number into the first free one (−1) of the slots in use, a power of two."""
+    slot = np.int64(hashed & Word(used_slots - 1))
+    while slots[slot] >= 0:
+        slot = (slot + 1) & (used_slots - 1)
+    slots[slot] = number

@@ -12,6 +12,7 @@ from numba import types
 from transforms.kernels import (
     Integer,
     Numbers,
+    Slots,
     Word,
     Words,
     filled,
@@ -19,9 +20,8 @@ from transforms.kernels import (
     helper,
     kernel,
     mixed,
+    occupy,
 )
-
-Slots = npt.NDArray[np.int32]
 
 _FEWEST_SLOTS: Final = 16
 
@@ -101,11 +101,11 @@ def with_room(rows: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
 
 
 @helper
-def _slot_of(keys: Words, row: Integer, used_slots: Integer) -> Integer:
+def _hash_of(keys: Words, row: Integer) -> Word:
     hashed = Word(0)
     for column in range(keys.shape[1]):
         hashed = mixed(hashed, keys[row, column])
-    return np.int64(hashed & Word(used_slots - 1))
+    return hashed
 
 
 @helper
@@ -113,10 +113,7 @@ def _spread(keys: Words, count: Integer, used_slots: Integer, slots: Slots) -> N
     """Spread keys over the slots in use."""
     slots[:used_slots] = -1
     for number in range(count):
-        slot = _slot_of(keys, number, used_slots)
-        while slots[slot] >= 0:
-            slot = (slot + 1) & (used_slots - 1)
-        slots[slot] = number
+        occupy(slots, used_slots, _hash_of(keys, number), number)
 
 
 @kernel(
@@ -162,7 +159,7 @@ def _number_keys(
             used *= 2
         _spread(known_keys, count, used, slots)
     for row in range(len(keys)):
-        slot = _slot_of(keys, row, used)
+        slot = np.int64(_hash_of(keys, row) & Word(used - 1))
         number: Integer = slots[slot]
         while number >= 0:
             equal = True

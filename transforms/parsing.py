@@ -29,6 +29,7 @@ from transforms.kernels import (
     Integer,
     Integers,
     Numbers,
+    Slots,
     Word,
     Words,
     count_bits,
@@ -39,6 +40,7 @@ from transforms.kernels import (
     kernel,
     load_word,
     mixed,
+    occupy,
     trailing_zeros,
     zero_bytes,
 )
@@ -62,8 +64,6 @@ REJECTED_BATCH = pl.Schema(
 """Columns of a batch of rejected rows."""
 
 _RAW_CHARACTERS: Final = 10_000
-
-Codes = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -479,7 +479,7 @@ def _code_of_text(
     data: Bytes,
     start: Integer,
     end: Integer,
-    table: Codes,
+    table: Slots,
     slots: Integer,
     known: Words,
     count: Integer,
@@ -529,14 +529,11 @@ def _code_of_text(
 
 
 @helper
-def _make_room(table: Codes, slots: Integer, known: Words, count: Integer) -> None:
+def _make_room(table: Slots, slots: Integer, known: Words, count: Integer) -> None:
     """Spread the texts found so far over the first slots of the table."""
     table[:slots] = -1
     for code in range(1, count):
-        slot = np.int64(known[code, 0] & Word(slots - 1))
-        while table[slot] >= 0:
-            slot = (slot + 1) & (slots - 1)
-        table[slot] = code
+        occupy(table, slots, known[code, 0], code)
 
 
 @helper

@@ -10,24 +10,22 @@ from numba import types
 
 from transforms.events import (
     EVENT_SUMS,
-    NO_CATEGORY,
-    NO_CODE,
+    NO_ID,
     add_event,
     codes,
     sums_of_arrays,
-    texts_of_codes,
-    with_nulls,
     without_nulls,
 )
 from transforms.exact import Halves, add_money, halves_of_money
 from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel
-from transforms.numbering import Numbering, number_keys, with_room
+from transforms.numbering import number_keys, with_room
 from transforms.schema import (
     CATEGORY_LEVELS,
     DIM_CATEGORIES,
     DIM_PRODUCTS,
     UNKNOWN_CATEGORY,
 )
+from transforms.variants import Variants
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def index_products(events: pl.DataFrame) -> IndexedProducts:
         len(first_events),
         codes(events["brand"]),
         codes(events["category_code"]),
-        without_nulls(events["category_id"], NO_CATEGORY),
+        without_nulls(events["category_id"], NO_ID),
         events["event_type"].to_physical().to_numpy(),
         halves_of_money(events["price"]),
         first_of_variants,
@@ -149,23 +147,18 @@ class ProductSums:
     """Adds up the `IndexedProducts.sums` of any number of session shards."""
 
     def __init__(self) -> None:
-        self._numbering = Numbering(len(_VARIANT))
+        self._variants = Variants(_VARIANT)
         self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
         self._revenue = np.zeros((0, 2), np.uint64)
 
     @property
     def count(self) -> int:
         """The variants so far."""
-        return self._numbering.count
+        return self._variants.count
 
     def add(self, shard: pl.DataFrame) -> None:
         """Take in the sums of a shard."""
-        numbers, _ = self._numbering.add(
-            shard["product_id"].to_numpy(),
-            codes(shard["brand"]),
-            without_nulls(shard["category_id"], NO_CATEGORY),
-            codes(shard["category_code"]),
-        )
+        numbers = self._variants.add(shard)
         if self.count > len(self._sums):
             self._sums = with_room(self._sums, self.count)
             self._revenue = with_room(self._revenue, self.count)
@@ -174,15 +167,9 @@ class ProductSums:
 
     def frame(self) -> pl.DataFrame:
         """The sums over all of them, as those of a shard."""
-        products, brands, categories, texts = self._numbering.keys.T
-        return pl.DataFrame(
-            {
-                "product_id": products.astype(np.int64),
-                "brand": texts_of_codes(with_nulls(brands.astype(np.uint32), NO_CODE)),
-                "category_id": with_nulls(categories.astype(np.int64), NO_CATEGORY),
-                "category_code": texts_of_codes(with_nulls(texts.astype(np.uint32), NO_CODE)),
-            }
-        ).with_columns(*sums_of_arrays(self._sums[: self.count], self._revenue[: self.count]))
+        return self._variants.frame().with_columns(
+            *sums_of_arrays(self._sums[: self.count], self._revenue[: self.count])
+        )
 
 
 @kernel(

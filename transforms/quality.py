@@ -126,9 +126,8 @@ def check_batch(table: Table, frame: pl.DataFrame, encoded: Mapping[str, pa.Arra
         A `CHECKED` frame: one row per check of the table.
     """
     rules = [*_column_checks(table, frame, encoded), *table.row_checks]
-    counts = frame.select(rule.failing.sum().cast(pl.Int64).alias(rule.name) for rule in rules).row(
-        0
-    )
+    failures = (rule.failing.sum().cast(pl.Int64).alias(rule.name) for rule in rules)
+    counts = frame.select(failures).row(0)
     failing = [(rule.name, rule.severity, count) for rule, count in zip(rules, counts, strict=True)]
     if table.key:
         failing.append(("unique_key", Severity.ERROR, _surplus_keys(table.key, frame, encoded)))

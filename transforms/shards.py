@@ -19,7 +19,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from transforms import categories, churn, funnel, periods, products, rfm, segments, users
 from transforms.cleaning import (
-    DistinctVariants,
+    VARIANTS,
     ambiguous_products,
     candidate_brands,
     clean,
@@ -45,6 +45,7 @@ from transforms.shuffle import (
     read_rows,
 )
 from transforms.sinks import TableBatch
+from transforms.variants import Variants
 
 Frames = dict[str, pl.DataFrame]
 
@@ -123,11 +124,11 @@ class ProductVariants(beam.DoFn):
     _LIMIT: Final = 1 << 21  # variants; more than any shop has, for the memory of odd inputs
 
     def __init__(self) -> None:
-        self._variants = DistinctVariants()
+        self._variants = Variants(VARIANTS)
 
     def start_bundle(self) -> None:
         """Begin with none."""
-        self._variants = DistinctVariants()
+        self._variants = Variants(VARIANTS)
 
     def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
         """Take in a batch."""

@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import polars as pl
 
-from transforms.cleaning import DistinctVariants
+from transforms.cleaning import VARIANTS
 from transforms.events import EVENT_BATCH
 from transforms.session_keys import SESSION_NAMES, session_key
+from transforms.variants import Variants
 
 START = datetime(2019, 10, 1, tzinfo=UTC)
 DEFAULTS = {
@@ -51,6 +52,6 @@ def session_names(*rows: dict[str, object]) -> pl.DataFrame:
 
 def variants_of(frame: pl.DataFrame) -> pl.DataFrame:
     """The products' variants of an event batch."""
-    variants = DistinctVariants()
+    variants = Variants(VARIANTS)
     variants.add(frame)
     return variants.frame()

@@ -1,6 +1,7 @@
 """Numbers of keys, against a dictionary."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,5 +44,9 @@ def test_keys_go_on_where_there_was_room_for_none():
 def test_a_matrix_has_a_key_in_each_row():
     numbers, firsts = number_keys(np.array([[1, 2, 3], [1, 2, 4], [1, 2, 3]], np.uint64))
     assert (numbers.tolist(), firsts.tolist()) == ([0, 1, 0], [0, 1])
-    numbers, firsts = number_keys(np.empty((0, 4), np.uint64))
+
+
+@pytest.mark.parametrize("keys", [np.empty((0, 4), np.uint64), np.empty(0, np.int64)])
+def test_of_no_keys_there_are_no_numbers(keys):
+    numbers, firsts = number_keys(keys)
     assert len(numbers) == len(firsts) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import datetime as dt
 import errno
+import io
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -431,13 +432,16 @@ def command() -> NoReturn:
     """Run the pipeline as a command.
 
     What libraries have asked to be done at exit is done; freeing the million objects of Beam and
-    LLVM one by one, which takes the interpreter a second, is left to the operating system.
+    LLVM one by one, which takes the interpreter a second, is left to the operating system. What a
+    worker in this process says of an engine that is gone would follow the last line, and is hidden.
     """
-    code = main()
-    atexit._run_exitfuncs()  # noqa: SLF001 - has no public name
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    with _silent_threads():
+        code = main()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with redirect_stderr(io.StringIO()):
+            atexit._run_exitfuncs()  # noqa: SLF001 - has no public name
+            os._exit(code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ SHOWN = {"day": 800, "week": 260}
 """Periods that a chart over time shows at most, the latest ones."""
 
 _LENGTH = {"day": timedelta(days=1), "week": timedelta(days=7)}
+# There is no date before year 1 or behind 9999: nothing below may step out of the data's range.
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Comparison:
 
     def days(self, first: date) -> tuple[date, date]:
         """Return the first and last day of the period that starts on `first`."""
-        return first, first + _LENGTH[self.period] - timedelta(days=1)
+        return first, first + (_LENGTH[self.period] - timedelta(days=1))
 
 
 def data_range(periods: pl.DataFrame) -> tuple[date, date] | None:
@@ -51,7 +52,7 @@ def data_range(periods: pl.DataFrame) -> tuple[date, date] | None:
 
 def is_complete(period: str, start: date, first: date, last: date) -> bool:
     """Tell whether the data range reaches over the whole period."""
-    return start >= first and start + _LENGTH[period] - timedelta(days=1) <= last
+    return start >= first and last - start >= _LENGTH[period] - timedelta(days=1)
 
 
 def comparison(periods: pl.DataFrame) -> Comparison | None:
@@ -69,20 +70,21 @@ def comparison(periods: pl.DataFrame) -> Comparison | None:
             for start in periods.filter(pl.col("period") == period)["period_start"]
             if is_complete(period, start, *covered)
         )
-        if starts and starts[-1] - _LENGTH[period] in starts:
-            return Comparison(period, starts[-1], starts[-1] - _LENGTH[period])
+        if starts[1:] and starts[-1] - starts[-2] == _LENGTH[period]:
+            return Comparison(period, starts[-1], starts[-2])
     return None
 
 
 def with_gaps(rows: Iterable[Row], period: str) -> list[Row | date]:
     """Put the start of each run of missing periods between the rows, so that a line can break."""
     shown: list[Row | date] = []
-    expected: date | None = None
+    previous: date | None = None
     for row in rows:
-        if expected is not None and row["period_start"] != expected:
-            shown.append(expected)
+        start = row["period_start"]
+        if previous is not None and start - previous > _LENGTH[period]:
+            shown.append(previous + _LENGTH[period])
         shown.append(row)
-        expected = row["period_start"] + _LENGTH[period]
+        previous = start
     return shown
 
 

@@ -67,7 +67,7 @@ def published_in_duckdb(output: Path) -> dict[str, pa.Table]:
 
 def last_run(tables: dict[str, pa.Table]) -> dict[str, Any]:
     """The newest row of pipeline_runs."""
-    return max(tables["pipeline_runs"].to_pylist(), key=lambda row: row["run_id"])
+    return max(tables["pipeline_runs"].to_pylist(), key=lambda row: row["started_at"])
 
 
 def contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:

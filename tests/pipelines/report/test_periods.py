@@ -62,6 +62,19 @@ def test_gaps_stand_where_the_missing_periods_begin():
     assert periods.with_gaps(rows[:1], "week") == rows[:1]
 
 
+@pytest.mark.parametrize("days", [[date.min], [date.max], span(date.min, 7), [date.min, date.max]])
+def test_the_first_and_the_last_dates_there_are(days):
+    assert periods.comparison(metrics(*days)) is None or len(days) > 1
+    rows = [{"period_start": day} for day in days]
+    assert [row for row in periods.with_gaps(rows, "day") if row in rows] == rows
+
+
+def test_the_last_two_days_there_are():
+    days = span(date.max - timedelta(days=1), 2)
+    found = periods.comparison(metrics(*days))
+    assert found.days(found.latest) == (date.max, date.max)
+
+
 @pytest.mark.parametrize(
     ("latest", "previous", "more_is_better", "is_rate", "expected"),
     [

@@ -15,6 +15,7 @@ from transforms.event_ids import event_ids
 from transforms.events import EVENT_SUMS, add_event, is_type, sums_of_arrays
 from transforms.exact import halves_of_money
 from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
+from transforms.numbering import number_keys
 from transforms.products import IndexedProducts
 from transforms.schema import (
     FCT_EVENTS,
@@ -327,7 +328,7 @@ def event_table(shard: Sessions, products: IndexedProducts) -> TableBatch:
     product, and need no hashing to be found again.
     """
     events, visits = shard.events, shard.visits
-    visit = np.repeat(np.arange(visits.height, dtype=np.uint32), visits["events"])
+    users, first_visits = number_keys(visits["user_id"].to_numpy())
     categories = events["category_id"].to_arrow().dictionary_encode()
     one, zero = pl.lit(1, pl.Int64), pl.lit(0, pl.Int64)
     flags = {
@@ -354,7 +355,10 @@ def event_table(shard: Sessions, products: IndexedProducts) -> TableBatch:
         ),
         {
             "event_id": fixed_width_array(event_ids(events, shard.user_sessions)),
-            "user_id": dictionary_array(visit, visits["user_id"].cast(pl.String)),
+            "user_id": dictionary_array(
+                np.repeat(users, visits["events"]),
+                visits["user_id"].gather(first_visits).cast(pl.String),
+            ),
             "user_session": dictionary_array(events["session_number"], shard.user_sessions),
             "session_id": dictionary_array(events["session_index"], shard.sessions["session_id"]),
             "product_id": dictionary_array(products.index, products.text),

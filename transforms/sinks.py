@@ -54,7 +54,7 @@ def dictionary_array(index: npt.NDArray[np.uint32] | pl.Series, texts: pl.Series
 
     Args:
         index: The row of each value in the texts (UInt32, below 2^31).
-        texts: The values (String).
+        texts: The values (String), each once: Parquet gives up a dictionary that repeats one.
     """
     numbers = index.to_numpy() if isinstance(index, pl.Series) else index
     return pa.DictionaryArray.from_arrays(

@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,29 @@ from transforms.cleaning import clean
 from transforms.event_ids import event_ids
 from transforms.events import EVENT_TYPE
 from transforms.products import index_products
-from transforms.sessions import length_bucket, quality_tier, session_table, sessionize
+from transforms.sessions import (
+    event_table,
+    length_bucket,
+    quality_tier,
+    session_table,
+    sessionize,
+)
+
+
+def test_dictionaries_hold_a_text_once():
+    rows = [{"user_id": 7, "event_time": at(days=day, seconds=day * 4000)} for day in (0, 0, 1, 2)]
+    frame, names = events(*rows, {"user_id": 8}), session_names(*rows)
+    cleaned = clean(frame, names, NO_PRODUCTS)
+    indexed = index_products(cleaned.events)
+    _, _, encoded = event_table(sessionize(cleaned, indexed, 3600), indexed)
+    dictionaries = {
+        name: array.dictionary.to_pylist()
+        for name, array in encoded.items()
+        if isinstance(array, pa.DictionaryArray)
+    }
+    assert {"user_id", "session_id", "product_id"} < set(dictionaries)
+    assert encoded["user_id"].to_pylist() == list(cleaned.events["user_id"].cast(pl.String))
+    assert all(len(texts) == len(set(texts)) for texts in dictionaries.values())
 
 
 def sessions_of(*rows: dict[str, object], timeout: int = 3600) -> list[dict[str, object]]:

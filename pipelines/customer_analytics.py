@@ -83,17 +83,19 @@ class Plan:
         ranges: What to read.
         session_shards: Number of shards of sessions; users and products have fewer rows.
         spill_directory: Folder that all workers share, or None for a distributed shuffle.
+        is_replayed: Whether the runner runs bundles again that have been done.
     """
 
     run: Run
     ranges: Sequence[InputRange]
     session_shards: int
     spill_directory: str | None
+    is_replayed: bool = False
 
     @property
     def store(self) -> FrameStore:
         """How frames cross a shuffle."""
-        return frame_store(self.spill_directory)
+        return frame_store(self.spill_directory, is_replayed=self.is_replayed)
 
     @property
     def user_shards(self) -> int:
@@ -335,7 +337,8 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
                 keep_staging=options.keep_staging,
             )
             shards = session_shards(files, workers or runners.FEWEST_WORKERS)
-            plan = Plan(run, split_files(files, workers), shards, spill)
+            repeats = beam_options.view_as(DirectOptions).direct_runner_bundle_repeat
+            plan = Plan(run, split_files(files, workers), shards, spill, is_replayed=repeats > 0)
             pipeline = beam.Pipeline(
                 runner=local_runner(workers) if workers else None, options=beam_options
             )

@@ -32,10 +32,10 @@ def halves_of_money(money: pl.Series) -> Halves:
     return halves[array.offset : array.offset + len(array)]
 
 
-def money_of_halves(halves: Halves) -> pl.Series:
-    """The money of halves, which are not copied."""
+def money_of_halves(halves: Halves, validity: pa.Buffer | None = None) -> pl.Series:
+    """The money of halves, which are not copied, NULL where Arrow's bitmap of validity says so."""
     kind = pa.decimal128(38, MONEY_SCALE)
-    array = pa.Array.from_buffers(kind, len(halves), [None, pa.py_buffer(halves)])
+    array = pa.Array.from_buffers(kind, len(halves), [validity, pa.py_buffer(halves)])
     return pl.Series(pl.from_arrow(array))
 
 

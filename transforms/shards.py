@@ -41,8 +41,6 @@ from transforms.shuffle import (
     Payload,
     collect_frames,
     in_global_window,
-    read_frames,
-    read_rows,
 )
 from transforms.sinks import TableBatch
 from transforms.variants import Variants
@@ -181,8 +179,7 @@ class FindCandidateBrands(beam.DoFn):
         candidates = self._candidates
         if candidates.len():
             _, payloads = element
-            events = read_rows(
-                self._store,
+            events = self._store.read_rows(
                 [payload for name, payload in payloads if name == "events"],
                 "product_id",
                 candidates,
@@ -337,7 +334,9 @@ class ProcessSessionShards(beam.DoFn):
         shard, payloads = element
         if self._suspects is None:
             self._suspects = read_suspects(self._store, ambiguous, brands)
+        payloads = list(payloads)
         received = collect_frames(self._store, payloads)
+        self._store.free(payloads)
         events = received.pop("events")
         tables, frames = session_shard_frames(
             events,
@@ -451,7 +450,9 @@ class CombineUsers(beam.DoFn):
     def process(self, element: Group) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
         """Combine one shard."""
         shard, payloads = element
+        payloads = list(payloads)
         frames = collect_frames(self._store, payloads)
+        self._store.free(payloads)
         empty = empty_session_frames()
         days = frames.get("user_days", empty["user_days"])
         sessions = frames.get("user_sessions", empty["user_sessions"])
@@ -488,7 +489,7 @@ class FindRankCandidates(beam.DoFn):
         if self._brackets is None:
             self._brackets = rfm.rank_brackets(collect_frames(self._store, samples))
         _, (_, payload) = element
-        found = rfm.rank_candidates(read_frames(self._store, [payload]), self._brackets)
+        found = rfm.rank_candidates(self._store.read([payload]), self._brackets)
         yield from store_frames(self._store, found)
 
 

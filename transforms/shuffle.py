@@ -9,29 +9,29 @@ was appended to a spill file. The second keeps the memory of a local run constan
 from __future__ import annotations
 
 import io
-import os
+import pickle
 import struct
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.coders import Coder, registry
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
-from transforms.events import texts_of_codes
 from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
+from transforms.packing import Layout, Piece, can_pack, pack, unpack
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
@@ -101,11 +101,19 @@ class FrameStore(Protocol):
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Store a frame, of any height, as one or more payloads."""
 
-    def look(self, payloads: Iterable[bytes]) -> pa.Table:
-        """Look into payloads of frames of one schema; what is not compressed is not copied."""
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Store the rows of each shard: `keys` of all rows modulo `shards`."""
 
-    def frame(self, table: pa.Table) -> pl.DataFrame:
-        """Make a frame of what `look` gave, or of rows of it; it is contiguous."""
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
+        """Read payloads of frames of one schema, at least one, as one contiguous frame."""
+
+    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
+        """Read the rows of such payloads that have one of the values in a column."""
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Give back what a shard takes where it is stored: nothing reads it from here on."""
 
     def size(self, payload: bytes) -> int:
         """Bytes that a payload's frame takes where it is stored."""
@@ -122,6 +130,14 @@ class InlineStore:
         for start in range(0, max(1, frame.height), rows):
             yield from self._encode(frame.slice(start, rows))
 
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Encode the rows of each shard."""
+        for shard, piece in partition_frame(pl.concat(frames), keys, shards):
+            for payload in self.put(piece):
+                yield shard, payload
+
     def _encode(self, piece: pl.DataFrame) -> Iterator[bytes]:
         if piece.height > 1 and piece.estimated_size() > _INLINE_LIMIT:  # rows of odd sizes
             half = piece.height // 2
@@ -131,119 +147,190 @@ class InlineStore:
             # Half the bytes of lz4 for 0.2 µs an event: a shuffle service charges by the byte.
             yield encode_frame(piece, "zstd")
 
-    def look(self, payloads: Iterable[bytes]) -> pa.Table:
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Decode payloads."""
-        return pa.concat_tables(pa.ipc.open_stream(payload).read_all() for payload in payloads)
+        return _frame_of_streams(payloads)
 
-    def frame(self, table: pa.Table) -> pl.DataFrame:
-        """Make a frame of what was decoded."""
-        return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
+    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
+        """Decode payloads, and leave the other rows out."""
+        return self.read(payloads).filter(pl.col(column).is_in(values.implode()))
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Nothing: the runner has them."""
 
     def size(self, payload: bytes) -> int:
         """Bytes of a payload."""
         return len(payload)
 
 
-_REFERENCE = struct.Struct("<QQ")
-_CODES: Final = " (codes)"  # behind the name of a column
-_ALIGNMENT: Final = 64  # of frames in a spill file; less well aligned columns would be copied
+def _stream(frame: pl.DataFrame) -> bytes:
+    """Encode a frame for a spill file: the disk's cache takes it faster than any codec would."""
+    return encode_frame(frame, "uncompressed")
+
+
+def _frame_of_streams(streams: Iterable[bytes | memoryview]) -> pl.DataFrame:
+    """Decode Arrow IPC streams of frames of one schema, one behind the other."""
+    table = pa.concat_tables(pa.ipc.open_stream(stream).read_all() for stream in streams)
+    return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
+
+
+class _Reference(NamedTuple):
+    """Where a frame is: the payload of a `SpillStore`.
+
+    Attributes:
+        store: Id of the copy of the store that has written it.
+        shard: Whose file; `_NO_SHARD` for frames that are not of one.
+        start: Where it starts in the file.
+        length: Its bytes.
+        rows: Its rows if it is packed, and 0 if it is an Arrow IPC stream.
+        layout: Where its layout starts in the copy's file without a shard, if it is packed.
+        layout_length: Bytes of the layout.
+    """
+
+    store: bytes
+    shard: int
+    start: int
+    length: int
+    rows: int = 0
+    layout: int = 0
+    layout_length: int = 0
+
+    @classmethod
+    def of(cls, payload: bytes) -> _Reference:
+        """What a payload says."""
+        return cls(*_REFERENCE.unpack(payload))
+
+    def payload(self) -> bytes:
+        """The payload that says it."""
+        return _REFERENCE.pack(*self)
+
+
+_REFERENCE: Final = struct.Struct("<16siQQQQI")
+_NO_SHARD: Final = -1
+_ALIGNMENT: Final = 64  # of frames in a spill file
 
 
 @dataclass
 class SpillStore:
     """The payload is a reference into an append-only file, for workers that are threads.
 
-    Each copy writes a file of its own; an attempt that fails leaves bytes that nothing refers to.
-    Categorical columns are written as their codes, which mean the same in the whole process: the
-    texts would be as many bytes again.
+    Each copy writes files of its own, one for each shard; an attempt that fails leaves bytes that
+    nothing refers to. Columns of fixed width are packed. Categorical ones are stored as their
+    codes, which mean the same in the whole process. Frames with other columns are stored as Arrow
+    IPC streams.
 
     Attributes:
         directory: Folder of the spill files; removed by the run's owner.
+        is_replayed: Whether the runner reads shards again that were given free.
     """
 
     directory: str
-    _file: io.FileIO | None = field(default=None, init=False, repr=False)
+    is_replayed: bool = False
+    _id: bytes = field(default=b"", init=False, repr=False)
+    _layouts: dict[tuple[bytes, int], Layout] = field(default_factory=dict, init=False, repr=False)
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Append a frame to this copy's file."""
-        file = self._own_file()
-        start = file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-        coded = pl.DataFrame(
-            [
-                series.to_physical().alias(series.name + _CODES)
-                if series.dtype == pl.Categorical
-                else series
-                for series in frame
-            ]
-        )
-        # Uncompressed: the disk's cache takes it faster than any codec would.
-        coded.write_ipc_stream(file, compression="uncompressed")
-        yield _REFERENCE.pack(start, file.tell() - start) + os.fsencode(file.name)
+        yield self._append(_NO_SHARD, [_stream(frame)]).payload()
 
-    def look(self, payloads: Iterable[bytes]) -> pa.Table:
-        """Map payloads into memory, where they are as long as the table is used."""
-        files: dict[bytes, pa.MemoryMappedFile] = {}
-        tables = []
-        for payload in payloads:
-            start, length = _REFERENCE.unpack_from(payload)
-            path = payload[_REFERENCE.size :]
-            if path not in files:
-                files[path] = pa.memory_map(os.fsdecode(path))
-            files[path].seek(start)
-            tables.append(pa.ipc.open_stream(files[path].read_buffer(length)).read_all())
-        return pa.concat_tables(tables)
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Append the rows of each shard to its file."""
+        if not can_pack(frames[0].schema):
+            for shard, piece in partition_frame(pl.concat(frames), keys, shards):
+                yield shard, self._append(shard, [_stream(piece)]).payload()
+            return
+        order, ends = np.empty(len(keys), np.uint32), np.empty(shards, np.int64)
+        order_by_shard(keys, order, ends)
+        layout, columns = pack(frames, order)
+        known = self._append(_NO_SHARD, [pickle.dumps(layout)])
+        start = 0
+        for shard, end in enumerate(ends.tolist()):
+            if end > start:
+                reference = self._append(shard, [column[start:end].data for column in columns])
+                yield (
+                    shard,
+                    reference._replace(
+                        rows=end - start, layout=known.start, layout_length=known.length
+                    ).payload(),
+                )
+            start = end
 
-    def frame(self, table: pa.Table) -> pl.DataFrame:
-        """Make a frame of what was mapped."""
-        coded = cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
-        return pl.DataFrame(
-            [
-                texts_of_codes(series).alias(series.name.removesuffix(_CODES))
-                if series.name.endswith(_CODES)
-                else series
-                for series in coded
-            ]
-        )
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
+        """Read payloads."""
+        pieces, streams = self._look(payloads)
+        return unpack(pieces) if pieces else _frame_of_streams(streams)
+
+    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
+        """Read rows of packed payloads."""
+        pieces, _ = self._look(payloads)
+        wanted = unpack(pieces, [column])[column].is_in(values.implode()).to_numpy()
+        ends = np.cumsum([piece.rows for piece in pieces])
+        return unpack(pieces, rows=[np.flatnonzero(part) for part in np.split(wanted, ends[:-1])])
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Remove the files of a shard: what is written next finds their memory in use."""
+        if self.is_replayed:
+            return
+        references = [_Reference.of(payload) for _, payload in payloads]
+        for store, shard in {(found.store, found.shard) for found in references}:
+            if shard != _NO_SHARD:
+                self._path(store, shard).unlink(missing_ok=True)
 
     def size(self, payload: bytes) -> int:
         """Bytes in the file."""
-        _, length = _REFERENCE.unpack_from(payload)
-        return int(length)
+        return _Reference.of(payload).length
 
-    def _own_file(self) -> io.FileIO:
-        if self._file is None:
-            self._file = (Path(self.directory) / f"{uuid.uuid4().hex}.frames").open(
-                "xb", buffering=0
-            )
-        return self._file
+    def _path(self, store: bytes, shard: int) -> Path:
+        name = store.hex() if shard == _NO_SHARD else f"{store.hex()}-{shard}"
+        return Path(self.directory) / name
+
+    def _append(self, shard: int, buffers: Iterable[bytes | memoryview]) -> _Reference:
+        self._id = self._id or uuid.uuid4().bytes
+        with self._path(self._id, shard).open("ab") as file:
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            start = file.tell()
+            for buffer in buffers:
+                file.write(buffer)
+            return _Reference(self._id, shard, start, file.tell() - start)
+
+    def _look(self, payloads: Iterable[bytes]) -> tuple[list[Piece], list[memoryview]]:
+        """Map payloads into memory: packed pieces, or streams."""
+        files: dict[Path, memoryview] = {}
+        pieces, streams = [], []
+        for payload in payloads:
+            found = _Reference.of(payload)
+            data = memoryview(b"")
+            if found.length:
+                path = self._path(found.store, found.shard)
+                if path not in files:
+                    with path.open("rb") as file:
+                        files[path] = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+                data = files[path][found.start : found.start + found.length]
+            if found.rows:
+                pieces.append(Piece(self._layout(found), found.rows, data))
+            else:
+                streams.append(data)
+        return pieces, streams
+
+    def _layout(self, found: _Reference) -> Layout:
+        key = (found.store, found.layout)
+        if key not in self._layouts:
+            with self._path(found.store, _NO_SHARD).open("rb") as file:
+                file.seek(found.layout)
+                # Written by this process, in a folder of its own.
+                self._layouts[key] = pickle.loads(file.read(found.layout_length))  # noqa: S301
+        return self._layouts[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """An open file stays with its copy."""
-        return {**self.__dict__, "_file": None}
-
-    def __del__(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        """A copy has an id of its own."""
+        return {**self.__dict__, "_id": b"", "_layouts": {}}
 
 
-def frame_store(spill_directory: str | None) -> FrameStore:
+def frame_store(spill_directory: str | None, *, is_replayed: bool = False) -> FrameStore:
     """The store of a run: a folder that all workers share, or None for a distributed shuffle."""
-    return InlineStore() if spill_directory is None else SpillStore(spill_directory)
-
-
-def read_frames(store: FrameStore, payloads: Iterable[bytes]) -> pl.DataFrame:
-    """Read payloads of frames of one schema, at least one, as one contiguous frame."""
-    return store.frame(store.look(payloads))
-
-
-def read_rows(
-    store: FrameStore, payloads: Iterable[bytes], column: str, values: pl.Series
-) -> pl.DataFrame:
-    """Read the rows of such payloads that have one of the values in a column."""
-    table = store.look(payloads)
-    found = table.filter(pc.is_in(table[column], values.to_arrow()))
-    return store.frame(found.combine_chunks())  # few rows of many pieces
+    return InlineStore() if spill_directory is None else SpillStore(spill_directory, is_replayed)
 
 
 def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:
@@ -251,11 +338,11 @@ def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, 
     by_name: dict[str, list[bytes]] = defaultdict(list)
     for name, payload in payloads:
         by_name[name].append(payload)
-    return {name: read_frames(store, found) for name, found in by_name.items()}
+    return {name: store.read(found) for name, found in by_name.items()}
 
 
 def partition_frame(
-    frame: pl.DataFrame, keys: pl.Series, shards: int
+    frame: pl.DataFrame, keys: Words, shards: int
 ) -> Iterator[tuple[int, pl.DataFrame]]:
     """Cut a frame into the rows of each shard: `keys` modulo `shards`."""
     if shards == 1:
@@ -263,7 +350,7 @@ def partition_frame(
         return
     order = np.empty(frame.height, np.uint32)
     ends = np.empty(shards, np.int64)
-    order_by_shard(keys.to_numpy(), order, ends)
+    order_by_shard(keys, order, ends)
     ordered = frame[order]
     start = 0
     for shard, end in enumerate(ends.tolist()):
@@ -276,15 +363,17 @@ def partition_frame(
 def order_by_shard(keys: Words, order: Numbers, ends: Integers) -> None:
     """Fill in the rows in the order of their shards, and where each shard ends."""
     shards = Word(len(ends))
+    shard_of = np.empty(len(keys), np.uint32)
     ends[:] = 0
     for row in range(len(keys)):
-        ends[keys[row] % shards] += 1
+        shard_of[row] = keys[row] % shards
+        ends[shard_of[row]] += 1
     total = 0
     for shard in range(len(ends)):
         total += ends[shard]
         ends[shard] = total - ends[shard]
     for row in range(len(keys)):
-        shard = keys[row] % shards
+        shard = shard_of[row]
         order[ends[shard]] = row
         ends[shard] += 1
 
@@ -327,11 +416,10 @@ class PartitionFrames(beam.DoFn):
     def _flush(self) -> Iterator[tuple[int, Payload]]:
         started = time.monotonic()
         for name, frames in self._buffers.items():
-            frame = pl.concat(frames)
-            for shard, piece in partition_frame(frame, self._keys[name](frame), self._shards):
-                for payload in self._store.put(piece):
-                    self._bytes_sent.update(self._store.size(payload))
-                    yield shard, (name, payload)
+            keys = np.concatenate([self._keys[name](frame).to_numpy() for frame in frames])
+            for shard, payload in self._store.put_shards(frames, keys, self._shards):
+                self._bytes_sent.update(self._store.size(payload))
+                yield shard, (name, payload)
         self._milliseconds.update(int((time.monotonic() - started) * 1000))
         self.start_bundle()
 

@@ -19,7 +19,7 @@ from transforms.parsing import parse_block
 from transforms.reading import match_inputs, read_blocks, split_files
 from transforms.schema import FCT_EVENTS
 from transforms.shards import session_shard_frames
-from transforms.shuffle import SpillStore, partition_frame, read_frames
+from transforms.shuffle import SpillStore
 from transforms.sinks import stage
 
 ROWS = 120_000
@@ -46,8 +46,9 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
     store = SpillStore(str(folder))
 
     def shuffle() -> None:
-        for _, piece in partition_frame(parsed.events, session_shard(parsed.events), 16):
-            read_frames(store, store.put(piece))
+        keys = session_shard(parsed.events).to_numpy()
+        for _, payload in store.put_shards([parsed.events], keys, 16):
+            store.read([payload])
 
     def sessions():
         return session_shard_frames(

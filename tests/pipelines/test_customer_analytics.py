@@ -84,7 +84,7 @@ def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
         lambda files, _: reading.split_files(files, sizes["readers"]),
     )
     if sizes["inline"]:
-        patch.setattr(customer_analytics, "frame_store", lambda _: shuffle.InlineStore())
+        patch.setattr(customer_analytics, "frame_store", lambda *_, **__: shuffle.InlineStore())
 
 
 def demo(path: Path, rows: int, seed: int = 1) -> Path:

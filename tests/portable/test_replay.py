@@ -64,14 +64,14 @@ def test_an_attempt_dies_after_writing_a_staged_file(files, expected, tmp_path, 
 
 
 def test_an_attempt_dies_after_writing_to_the_spill(files, expected, tmp_path, monkeypatch):
-    put = shuffle.SpillStore.put
+    append = shuffle.SpillStore._append
 
-    def put_in_second_attempt(self, frame):
-        for _ in put(self, frame):  # of an attempt whose references nobody gets
-            pass
-        yield from put(self, frame)
+    def append_in_second_attempt(self, shard, buffers):
+        written = list(buffers)
+        append(self, shard, written)  # of an attempt whose reference nobody gets
+        return append(self, shard, written)
 
-    monkeypatch.setattr(shuffle.SpillStore, "put", put_in_second_attempt)
+    monkeypatch.setattr(shuffle.SpillStore, "_append", append_in_second_attempt)
     run(files, tmp_path)
 
     assert_published_once(tmp_path, expected)
@@ -80,21 +80,21 @@ def test_an_attempt_dies_after_writing_to_the_spill(files, expected, tmp_path, m
 @pytest.fixture(params=["sink", "spill"])
 def dying(request):
     """A patch under which every attempt dies once it has written a file."""
-    stage, put = sinks.stage, shuffle.SpillStore.put
+    stage, append = sinks.stage, shuffle.SpillStore._append
 
     def stage_and_die(*arguments):
         stage(*arguments)
         raise OSError(request.param)
 
-    def put_and_die(self, frame):
-        list(put(self, frame))
+    def append_and_die(self, shard, buffers):
+        append(self, shard, buffers)
         raise OSError(request.param)
 
     patch = pytest.MonkeyPatch()
     if request.param == "sink":
         patch.setattr(sinks, "stage", stage_and_die)
     else:
-        patch.setattr(shuffle.SpillStore, "put", put_and_die)
+        patch.setattr(shuffle.SpillStore, "_append", append_and_die)
     yield patch
     patch.undo()
 

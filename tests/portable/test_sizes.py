@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from transforms.shuffle import InlineStore, read_frames
+from transforms.shuffle import InlineStore
 
 MEBIBYTE = 1 << 20
 
@@ -30,7 +30,7 @@ def test_large_frames_become_pieces_of_about_a_megabyte():
 
     assert max(map(len, payloads)) <= MEBIBYTE
     assert min(map(len, payloads)) >= MEBIBYTE // 4
-    assert_frame_equal(read_frames(InlineStore(), payloads), frame)
+    assert_frame_equal(InlineStore().read(payloads), frame)
 
 
 def test_rows_of_odd_sizes_do_not_share_a_payload():
@@ -38,4 +38,4 @@ def test_rows_of_odd_sizes_do_not_share_a_payload():
     payloads = list(InlineStore().put(frame))
 
     assert max(map(len, payloads)) <= 20 * MEBIBYTE
-    assert_frame_equal(read_frames(InlineStore(), payloads), frame)
+    assert_frame_equal(InlineStore().read(payloads), frame)

@@ -28,7 +28,6 @@ from transforms.shuffle import (
     frame_store,
     hash_integers,
     partition_frame,
-    read_frames,
 )
 
 SOME = events(
@@ -126,9 +125,44 @@ def test_a_copy_of_a_spill_store_writes_a_file_of_its_own(tmp_path):
     second = next(other.put(SOME.reverse()))
     third = next(store.put(SOME.head(1)))
     assert len(list(tmp_path.iterdir())) == 2
-    assert_frame_equal(read_frames(other, [first]), SOME, categorical_as_str=True)
-    assert_frame_equal(read_frames(store, [second]), SOME.reverse(), categorical_as_str=True)
-    assert_frame_equal(read_frames(other, [third]), SOME.head(1), categorical_as_str=True)
+    assert_frame_equal(other.read([first]), SOME, categorical_as_str=True)
+    assert_frame_equal(store.read([second]), SOME.reverse(), categorical_as_str=True)
+    assert_frame_equal(other.read([third]), SOME.head(1), categorical_as_str=True)
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_a_shard_given_free_takes_no_space(tmp_path, is_replayed):
+    store = SpillStore(str(tmp_path), is_replayed)
+    frames = (SOME, pl.DataFrame({"text": ["a", "b", "c"]}))  # packed, and not
+    shards = {0: [], 1: []}
+    for frame in frames:
+        for shard, payload in store.put_shards([frame], np.arange(3, dtype=np.uint64), 2):
+            shards[shard].append(("some", payload))
+    kept = next(store.put(SOME))
+    read = store.read([shards[0][0][1]])
+    before = set(tmp_path.iterdir())
+    store.free([*shards[0], ("some", kept)])
+    store.free(shards[0])  # of an attempt that came too late
+    assert len(before - set(tmp_path.iterdir())) == (0 if is_replayed else 1)
+    assert_frame_equal(read, SOME.gather_every(2), categorical_as_str=True)
+    assert_frame_equal(store.read([shards[1][0][1]]), SOME.slice(1, 1), categorical_as_str=True)
+    assert_frame_equal(store.read([shards[1][1][1]]), frames[1].slice(1, 1))
+    assert_frame_equal(store.read([kept]), SOME, categorical_as_str=True)
+
+
+def test_rows_that_have_one_of_some_values(store):
+    payloads = [
+        payload
+        for frame in (SOME, SOME.reverse(), SOME.head(1))
+        for _, payload in store.put_shards([frame], np.zeros(frame.height, np.uint64), 1)
+    ]
+    wanted = SOME["product_id"].tail(1)
+    assert_frame_equal(
+        store.read_rows(payloads, "product_id", wanted),
+        pl.concat([SOME.tail(1), SOME.tail(1)]),
+        categorical_as_str=True,
+    )
+    assert not store.read_rows(payloads, "product_id", wanted.clear()).height
 
 
 def test_the_registered_coder_keeps_a_frame():
@@ -142,7 +176,7 @@ def test_the_registered_coder_keeps_a_frame():
 def test_a_partition_holds_every_row_in_its_shard(numbers, shards):
     frame = pl.DataFrame({"product_id": numbers}, schema={"product_id": pl.Int64})
     rows = []
-    for shard, piece in partition_frame(frame, product_shard(frame), shards):
+    for shard, piece in partition_frame(frame, product_shard(frame).to_numpy(), shards):
         assert piece.columns == frame.columns
         assert (product_shard(piece) % shards == shard).all()
         rows += piece["product_id"].to_list()

@@ -9,8 +9,10 @@ An event takes 45 bytes instead of 75.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import chain, groupby
 from typing import Any, Final
 
 import numpy as np
@@ -21,9 +23,10 @@ from numba import types
 
 from transforms.events import MONEY, without_nulls
 from transforms.exact import Halves, halves_of_money, money_of_halves
-from transforms.kernels import Flag, Integers, Numbers, filled, given, kernel
+from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
 
 _SIZES: Final = (1, 2, 4, 8)
+_ONE, _TWO, _FOUR, _EIGHT = _SIZES
 _SECOND: Final = 1_000_000  # microseconds
 _CENT: Final = 10_000_000  # billionths
 _UNITS: Final = {pl.Datetime: _SECOND, pl.Decimal: _CENT}
@@ -66,23 +69,21 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return sum(part.size for parts in self.parts for part in parts)
+        return sum(part.size for part in chain(*self.parts))
 
-    def places(self, rows: int) -> dict[tuple[int, int], int]:
-        """Where each part of a column begins in a piece: the widest first, so all are aligned."""
-        found, place = {}, 0
-        for column, number, part in self._by_size():
-            found[column, number] = place
-            place += part.size * rows
-        return found
+    @cached_property
+    def order(self) -> list[int]:
+        """The parts in the order in which a piece holds them: the widest first, so all aligned."""
+        sizes = [part.size for part in chain(*self.parts)]
+        return sorted(range(len(sizes)), key=lambda index: -sizes[index])
 
-    def _by_size(self) -> Iterator[tuple[int, int, Part]]:
-        parts = [
-            (column, number, part)
-            for column, parts in enumerate(self.parts)
-            for number, part in enumerate(parts)
-        ]
-        return iter(sorted(parts, key=lambda found: -found[2].size))
+    @cached_property
+    def table(self) -> Integers:
+        """For each part, what a row of those before it in a piece takes, size, base, unit."""
+        parts = list(chain(*self.parts))
+        table = np.array([[0, part.size, part.base, part.unit] for part in parts], np.int64)
+        table[self.order, 0] = np.cumsum([0, *(parts[index].size for index in self.order)])[:-1]
+        return table
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,18 @@ class Piece:
     Attributes:
         layout: How they are packed.
         rows: How many.
-        data: Their bytes.
+        file: The bytes among which they are, a multiple of `ALIGNMENT`.
+        start: Where they start, a multiple of `ALIGNMENT`.
     """
 
     layout: Layout
     rows: int
-    data: memoryview
+    file: Bytes
+    start: int
+
+
+ALIGNMENT: Final = 64
+"""Bytes."""
 
 
 def can_pack(schema: pl.Schema) -> bool:
@@ -118,20 +125,20 @@ def pack(
         The layout, and its parts that take bytes, in the order in which a piece holds them.
     """
     schema = frames[0].schema
-    arrays: dict[tuple[int, int], npt.NDArray[Any]] = {}
-    layout: list[tuple[Part, ...]] = []
-    for column, (name, dtype) in enumerate(schema.items()):
-        parts = []
-        for number, words in enumerate(_words([frame[name] for frame in frames])):
+    arrays: list[npt.NDArray[Any]] = []
+    parts: list[tuple[Part, ...]] = []
+    for name, dtype in schema.items():
+        of_column = []
+        for words in _words([frame[name] for frame in frames]):
             part, reduced = _part(words, _UNITS.get(dtype.base_type(), 1))
+            packed = np.empty(len(order) if part.size else 0, f"u{max(1, part.size)}")
             if part.size:
-                packed = np.empty(len(order), f"u{part.size}")
                 pack_words(reduced, order, part.base, packed)
-                arrays[column, number] = packed
-            parts.append(part)
-        layout.append(tuple(parts))
-    found = Layout(schema, tuple(layout))
-    return found, [arrays[place] for place in found.places(1) if place in arrays]
+            arrays.append(packed)
+            of_column.append(part)
+        parts.append(tuple(of_column))
+    layout = Layout(schema, tuple(parts))
+    return layout, [arrays[index] for index in layout.order if len(arrays[index])]
 
 
 def _words(column: Sequence[pl.Series]) -> Iterator[Integers]:
@@ -162,7 +169,24 @@ def _words(column: Sequence[pl.Series]) -> Iterator[Integers]:
 
 def _physical(series: pl.Series) -> pl.Series:
     """A column as integers."""
-    return series.cast(pl.UInt8) if series.dtype == pl.Boolean else series.to_physical()
+    direct = _DIRECT.get(series.dtype.base_type())
+    return series.to_physical() if direct is None else series.cast(direct)
+
+
+_DIRECT: Final[Mapping[Any, Any]] = {
+    pl.Boolean: pl.UInt8,
+    pl.Date: pl.Int32,
+    pl.Datetime: pl.Int64,
+    **{dtype: dtype for dtype in (pl.Int64, pl.UInt64, pl.Int32, pl.UInt32, pl.UInt8)},
+}
+"""What `Series.cast` makes integers of; `to_physical` goes through Polars' query engine."""
+
+
+@cache
+def _physical_dtype(dtype: pl.DataType) -> np.dtype[Any]:
+    """Of `_physical`."""
+    empty: npt.NDArray[Any] = _physical(pl.Series(dtype=dtype)).to_numpy()
+    return empty.dtype
 
 
 def _starts(column: Sequence[pl.Series]) -> Iterator[tuple[int, pl.Series]]:
@@ -190,44 +214,81 @@ def _part(words: Integers, unit: int) -> tuple[Part, Integers]:
 _LARGEST: Final = {size: 2 ** (8 * size) - 1 for size in _SIZES}
 
 
-def unpack(
-    pieces: Sequence[Piece],
-    names: Sequence[str] | None = None,
-    rows: Sequence[npt.NDArray[np.intp]] | None = None,
-) -> pl.DataFrame:
+def unpack(pieces: Sequence[Piece]) -> pl.DataFrame:
     """The rows of pieces of one schema, one behind the other.
 
     Args:
-        pieces: The pieces, of one schema, at least one; they may differ in their layouts.
-        names: The columns wanted; None for all.
-        rows: The rows wanted of each piece; None for all.
+        pieces: The pieces, at least one; they may differ in their layouts.
     """
-    schema = pieces[0].layout.schema
-    places = [piece.layout.places(piece.rows) for piece in pieces]
-    counts = [piece.rows for piece in pieces] if rows is None else [len(found) for found in rows]
-    columns = []
-    for column, (name, dtype) in enumerate(schema.items()):
-        if names is not None and name not in names:
-            continue
-        words = []
-        for number in range(len(pieces[0].layout.parts[column])):
-            found = np.empty(sum(counts), np.int64)
-            start = 0
-            for index, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
-                part = piece.layout.parts[column][number]
-                into = found[start : start + count]
-                if part.size:
-                    packed = np.frombuffer(
-                        piece.data, f"u{part.size}", piece.rows, places[index][column, number]
-                    )
-                    chosen = packed if rows is None else packed[rows[index]]
-                    unpack_words(chosen, part.base, part.unit, into)
-                else:
-                    into[:] = part.base * part.unit
-                start += count
-            words.append(found)
-        columns.append(_series(words, dtype).alias(name))
-    return pl.DataFrame(columns)
+    tables = np.stack([piece.layout.table for piece in pieces])
+    return pl.DataFrame(
+        [
+            _series([_unpacked(pieces, tables[:, index]) for index in indexes], dtype).alias(name)
+            for name, dtype, indexes in _columns(pieces[0].layout)
+        ]
+    )
+
+
+def unpack_rows(pieces: Sequence[Piece], column: str, values: pl.Series) -> pl.DataFrame:
+    """The rows that have one of some values in a column of integers without NULL.
+
+    Args:
+        pieces: The pieces, at least one; they may differ in their layouts.
+        column: The column.
+        values: The values.
+    """
+    tables = np.stack([piece.layout.table for piece in pieces])
+    ((searched, *_),) = (
+        indexes for name, _, indexes in _columns(pieces[0].layout) if name == column
+    )
+    found = pl.Series(_unpacked(pieces, tables[:, searched])).is_in(values.implode())
+    rows = np.flatnonzero(found.to_numpy())
+    return pl.DataFrame(
+        [
+            _series([_unpacked(pieces, tables[:, index], rows) for index in indexes], dtype).alias(
+                name
+            )
+            for name, dtype, indexes in _columns(pieces[0].layout)
+        ]
+    )
+
+
+def _columns(layout: Layout) -> Iterator[tuple[str, pl.DataType, range]]:
+    """The columns, and where their parts are among all parts."""
+    start = 0
+    for (name, dtype), parts in zip(layout.schema.items(), layout.parts, strict=True):
+        yield name, dtype, range(start, start + len(parts))
+        start += len(parts)
+
+
+def _unpacked(
+    pieces: Sequence[Piece], table: Integers, rows: npt.NDArray[np.intp] | None = None
+) -> Integers:
+    """The words of a part of all pieces.
+
+    One call for all pieces of a file: each call lets go of the interpreter's lock and waits for it.
+
+    Args:
+        pieces: The pieces.
+        table: The part's row of each piece's `Layout.table`.
+        rows: The rows wanted, in ascending order; None for all.
+    """
+    counts = np.array([piece.rows for piece in pieces])
+    starts = np.array([piece.start for piece in pieces])
+    places = np.column_stack((starts + table[:, 0] * counts, table[:, 1:], counts))
+    words = np.empty(counts.sum() if rows is None else len(rows), np.int64)
+    end = first = 0
+    for _, same in groupby(enumerate(pieces), lambda numbered: id(numbered[1].file)):
+        numbers = [number for number, _ in same]
+        before, first = first, first + counts[numbers].sum()
+        file = pieces[numbers[0]].file
+        views = (file, file.view(np.uint16), file.view(np.uint32), file.view(np.uint64))
+        if rows is None:
+            unpack_words(views, places[numbers], words[before:first])
+        else:
+            start, end = end, np.searchsorted(rows, first)
+            pick_words(views, places[numbers], rows[start:end] - before, words[start:end])
+    return words
 
 
 def _series(words: Sequence[Integers], dtype: pl.DataType) -> pl.Series:
@@ -241,7 +302,7 @@ def _series(words: Sequence[Integers], dtype: pl.DataType) -> pl.Series:
         halves = np.empty((len(low), 2), np.uint64)
         join_halves(low, high, halves)
         return money_of_halves(halves, validity)
-    physical = _physical(pl.Series(dtype=dtype)).to_numpy().dtype
+    physical = _physical_dtype(dtype)
     numbers = values[0].astype(physical, copy=False)
     found = pl.Series(
         pl.from_arrow(
@@ -298,18 +359,62 @@ def pack_words(
         packed[row] = words[order[row]] - base
 
 
-@kernel(
-    [
-        types.void(given(packed), types.int64, types.int64, filled(types.int64))
-        for packed in (types.uint8, types.uint16, types.uint32, types.uint64)
-    ]
+_VIEWS: Final = types.Tuple(
+    tuple(map(given, (types.uint8, types.uint16, types.uint32, types.uint64)))
 )
-def unpack_words(
-    packed: npt.NDArray[np.unsignedinteger[Any]], base: int, unit: int, words: Integers
-) -> None:
-    """Fill in what `pack_words` was given, times a unit."""
-    for row in range(len(packed)):
-        words[row] = (np.int64(packed[row]) + base) * unit
+Views = tuple[Bytes, npt.NDArray[np.uint16], Numbers, Words]
+"""A file as items of 1, 2, 4 and 8 bytes."""
+
+
+@kernel(types.void(_VIEWS, given(types.int64, 2), filled(types.int64)))
+def unpack_words(views: Views, places: Integers, words: Integers) -> None:
+    """Fill in what `pack_words` was given, of some pieces.
+
+    Args:
+        views: The file.
+        places: For each piece where it starts, size, base, unit and rows.
+        words: Filled.
+    """
+    end = 0
+    for piece in range(len(places)):
+        start, size, base, unit, rows = places[piece]
+        first, end = end, end + rows
+        if size == 0:
+            words[first:end] = base * unit
+        elif size == _ONE:
+            for row in range(rows):
+                words[first + row] = (np.int64(views[0][start + row]) + base) * unit
+        elif size == _TWO:
+            for row in range(rows):
+                words[first + row] = (np.int64(views[1][start // _TWO + row]) + base) * unit
+        elif size == _FOUR:
+            for row in range(rows):
+                words[first + row] = (np.int64(views[2][start // _FOUR + row]) + base) * unit
+        else:
+            for row in range(rows):
+                words[first + row] = (np.int64(views[3][start // _EIGHT + row]) + base) * unit
+
+
+@kernel(types.void(_VIEWS, given(types.int64, 2), given(types.int64), filled(types.int64)))
+def pick_words(views: Views, places: Integers, wanted: Integers, words: Integers) -> None:
+    """Fill in what `unpack_words` would, of the wanted rows, which are in ascending order."""
+    piece, first = 0, 0
+    for number in range(len(wanted)):
+        while wanted[number] - first >= places[piece, 4]:
+            first += places[piece, 4]
+            piece += 1
+        start, size, base, unit, _ = places[piece]
+        row = wanted[number] - first
+        word = np.int64(0)
+        if size == _ONE:
+            word = np.int64(views[0][start + row])
+        elif size == _TWO:
+            word = np.int64(views[1][start // _TWO + row])
+        elif size == _FOUR:
+            word = np.int64(views[2][start // _FOUR + row])
+        elif size == _EIGHT:
+            word = np.int64(views[3][start // _EIGHT + row])
+        words[number] = (word + base) * unit
 
 
 @kernel(types.void(given(types.uint64, 2), filled(types.int64), filled(types.int64)))

@@ -9,6 +9,7 @@ was appended to a spill file. The second keeps the memory of a local run constan
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import time
@@ -30,8 +31,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
-from transforms.kernels import Integers, Numbers, Word, Words, filled, given, kernel
-from transforms.packing import Layout, Piece, can_pack, pack, unpack
+from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel
+from transforms.packing import ALIGNMENT, Layout, Piece, can_pack, pack, unpack, unpack_rows
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
@@ -163,6 +164,14 @@ class InlineStore:
         return len(payload)
 
 
+def _mapped(path: Path) -> Bytes:
+    """A file, mapped into memory for as long as the array is used."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # nothing but columns of one value
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), np.uint8)
+
+
 def _stream(frame: pl.DataFrame) -> bytes:
     """Encode a frame for a spill file: the disk's cache takes it faster than any codec would."""
     return encode_frame(frame, "uncompressed")
@@ -207,7 +216,6 @@ class _Reference(NamedTuple):
 
 _REFERENCE: Final = struct.Struct("<16siQQQQI")
 _NO_SHARD: Final = -1
-_ALIGNMENT: Final = 64  # of frames in a spill file
 
 
 @dataclass
@@ -265,9 +273,7 @@ class SpillStore:
     def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
         """Read rows of packed payloads."""
         pieces, _ = self._look(payloads)
-        wanted = unpack(pieces, [column])[column].is_in(values.implode()).to_numpy()
-        ends = np.cumsum([piece.rows for piece in pieces])
-        return unpack(pieces, rows=[np.flatnonzero(part) for part in np.split(wanted, ends[:-1])])
+        return unpack_rows(pieces, column, values)
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Remove the files of a shard: what is written next finds their memory in use."""
@@ -286,32 +292,30 @@ class SpillStore:
         name = store.hex() if shard == _NO_SHARD else f"{store.hex()}-{shard}"
         return Path(self.directory) / name
 
-    def _append(self, shard: int, buffers: Iterable[bytes | memoryview]) -> _Reference:
+    def _append(self, shard: int, buffers: Sequence[bytes | memoryview]) -> _Reference:
         self._id = self._id or uuid.uuid4().bytes
-        with self._path(self._id, shard).open("ab") as file:
-            file.write(bytes(-file.tell() % _ALIGNMENT))
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        with self._path(self._id, shard).open("ab", buffering=0) as file:
             start = file.tell()
-            for buffer in buffers:
-                file.write(buffer)
-            return _Reference(self._id, shard, start, file.tell() - start)
+            left = [*buffers, bytes(-length % ALIGNMENT)]
+            written = os.writev(file.fileno(), left)
+            if written < length:  # the disk is nearly full, and the next attempt says so
+                with io.BufferedWriter(file) as rest:
+                    rest.write(b"".join(left)[written:])
+        return _Reference(self._id, shard, start, length)
 
     def _look(self, payloads: Iterable[bytes]) -> tuple[list[Piece], list[memoryview]]:
         """Map payloads into memory: packed pieces, or streams."""
-        files: dict[Path, memoryview] = {}
+        files: dict[tuple[bytes, int], Bytes] = {}
         pieces, streams = [], []
-        for payload in payloads:
-            found = _Reference.of(payload)
-            data = memoryview(b"")
-            if found.length:
-                path = self._path(found.store, found.shard)
-                if path not in files:
-                    with path.open("rb") as file:
-                        files[path] = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
-                data = files[path][found.start : found.start + found.length]
+        for found in sorted(map(_Reference.of, payloads)):
+            key = (found.store, found.shard)
+            if key not in files:
+                files[key] = _mapped(self._path(*key))
             if found.rows:
-                pieces.append(Piece(self._layout(found), found.rows, data))
+                pieces.append(Piece(self._layout(found), found.rows, files[key], found.start))
             else:
-                streams.append(data)
+                streams.append(files[key][found.start : found.start + found.length].data)
         return pieces, streams
 
     def _layout(self, found: _Reference) -> Layout:

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at
 from transforms.events import EVENT_BATCH, EVENT_TYPE, MONEY
-from transforms.packing import Piece, can_pack, pack, unpack
+from transforms.packing import ALIGNMENT, Piece, can_pack, pack, unpack, unpack_rows
 
 MOST = 2**63 - 1
 VALUES = {
@@ -38,8 +38,17 @@ def frames(rows):
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def bytes_of(columns, start, end):
-    return memoryview(b"".join(column[start:end].tobytes() for column in columns))
+def pieces_of(packed, *bounds):
+    """Cut what was packed into pieces of some rows, in one file."""
+    layout, columns = packed
+    file, pieces = b"", []
+    for start, end in bounds:
+        data = b"".join(column[start:end].tobytes() for column in columns)
+        assert len(data) == (end - start) * layout.row_bytes
+        pieces.append((end - start, len(file)))
+        file += data + bytes(-len(data) % ALIGNMENT)
+    mapped = np.frombuffer(file, np.uint8)
+    return [Piece(layout, rows, mapped, start) for rows, start in pieces if rows]
 
 
 ROWS = st.lists(st.tuples(*(st.none() | values for _, values in VALUES.values())), max_size=8)
@@ -54,32 +63,32 @@ def test_frames_come_back_in_the_order_wanted(batches, random, data):
     order = list(range(expected.height))
     random.shuffle(order)
     cut = data.draw(st.integers(0, len(order)))
-    layout, columns = pack(batches, np.array(order, np.uint32))
-    pieces = [
-        Piece(layout, end - start, bytes_of(columns, start, end))
-        for start, end in ((0, cut), (cut, len(order)))
-    ]
-    assert all(len(piece.data) == piece.rows * layout.row_bytes for piece in pieces)
+    pieces = pieces_of(pack(batches, np.array(order, np.uint32)), (0, cut), (cut, len(order)))
     assert_frame_equal(unpack(pieces), expected[order], categorical_as_str=True)
 
-    wanted = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)))
-    rows = [np.flatnonzero(wanted[:cut]), np.flatnonzero(wanted[cut:])]
+    wanted = pl.Series(data.draw(st.lists(st.sampled_from(order))), dtype=pl.Int64)
+    numbers = expected.with_columns(key=pl.int_range(pl.len()))
+    pieces = pieces_of(pack([numbers], np.array(order, np.uint32)), (0, cut), (cut, len(order)))
     assert_frame_equal(
-        unpack(pieces, ["day", "money"], rows),
-        expected[order].filter(pl.Series(wanted, dtype=pl.Boolean)).select("day", "money"),
+        unpack_rows(pieces, "key", wanted),
+        numbers[order].filter(pl.col("key").is_in(wanted.implode())),
+        categorical_as_str=True,
     )
 
 
-def test_pieces_may_differ_in_their_layouts():
+def test_pieces_may_differ_in_their_layouts_and_files():
     batches = [
         frames([(2**40 * number, number, number, True, None, None, None, None, None, None, None)])
-        for number in (1, 2)
+        for number in (1, 2, 3)
     ]
-    pieces = []
-    for batch in batches:
-        layout, columns = pack([batch, batch], np.arange(2, dtype=np.uint32))
-        pieces.append(Piece(layout, 2, bytes_of(columns, 0, 2)))
+    pieces = [
+        piece
+        for batch in batches
+        for piece in pieces_of(pack([batch, batch], np.arange(2, dtype=np.uint32)), (0, 1), (1, 2))
+    ]
     assert_frame_equal(unpack(pieces), pl.concat(batch for batch in batches for _ in range(2)))
+    found = unpack_rows(pieces, "integer", pl.Series([2**40, 3 * 2**40]))
+    assert found["word"].to_list() == [1, 1, 3, 3]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def measure_shards(
     for shard, payloads in list(sent.items())[:_SHARDS]:
         with clock.stage("shuffle 1, read: decode, concatenate"):
             batch = collect_frames(store, payloads)["events"]
+            store.free(payloads)
         events += batch.height
         with clock.stage("number, sort and deduplicate sessions"):
             cleaned = clean(batch, SESSION_NAMES.to_frame(), _NO_PRODUCTS)

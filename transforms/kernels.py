@@ -86,12 +86,16 @@ def helper(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 WINDOW: Final = 64
 """Bytes that `equal_bytes` looks at."""
 
+AHEAD: Final = 16
+"""Rows for which `prefetch` is told early what they will look up; a power of two."""
+
 # Eight bytes at once ------------------------------------------------------------------------------
 
 HIGH_BITS: Final = Word(0x8080808080808080)
 _LOW_BITS: Final = Word(0x7F7F7F7F7F7F7F7F)
 _HASH_FACTOR: Final = Word(0x9E3779B97F4A7C15)
 _WORD_POINTER: Final = ir.PointerType(ir.IntType(64))
+_BYTE_POINTER: Final = ir.PointerType(ir.IntType(8))
 _INDEX: Final = ir.IntType(32)
 _BYTES: Final = ir.VectorType(ir.IntType(8), WINDOW)
 
@@ -141,6 +145,19 @@ def _count_bits(_typing: Any, _word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _prefetch(_typing: Any, data: Any, _item: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(start, [arguments[1]]), _BYTE_POINTER)
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INDEX, _INDEX, _INDEX])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [_BYTE_POINTER], kind)
+        to_read, into_all_caches, data_not_code = (ir.Constant(_INDEX, bits) for bits in (0, 3, 1))
+        builder.call(fetch, [pointer, to_read, into_all_caches, data_not_code])
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64), generate
+
+
 load_word = cast(Callable[[Bytes, Integer], Word], intrinsic(_load_word))
 """The eight bytes of an array from any position on, the first the lowest; all must exist."""
 
@@ -152,6 +169,13 @@ trailing_zeros = cast(Callable[[Word], int], intrinsic(_trailing_zeros))
 
 count_bits = cast(Callable[[Word], int], intrinsic(_count_bits))
 """The number of bits of a word that are 1."""
+
+prefetch = cast(Callable[[npt.NDArray[Any], Integer], None], intrinsic(_prefetch))
+"""Have an item of an array brought into the caches, counted over all its dimensions.
+
+A loop that looks up random rows of a large table asks for them some rows ahead: it would wait for
+memory at each of them otherwise, for the time of a hundred instructions.
+"""
 
 equal_bytes = cast(Callable[[Bytes, Integer, np.uint8], Word], intrinsic(_equal_bytes))
 """A bit for each byte of a window of an array, the first the lowest: 1 where it is the given one.

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import types
 
 from transforms.kernels import (
+    AHEAD,
     Integer,
     Numbers,
     Slots,
@@ -21,6 +22,7 @@ from transforms.kernels import (
     kernel,
     mixed,
     occupy,
+    prefetch,
 )
 
 _FEWEST_SLOTS: Final = 16
@@ -153,14 +155,29 @@ def _number_keys(
     """
     count: Integer = known
     used: Integer = used_slots
+    number: Integer
     if used == 0:
         used = _FEWEST_SLOTS
         while used < 2 * (count + len(keys)):
             used *= 2
         _spread(known_keys, count, used, slots)
-    for row in range(len(keys)):
-        slot = np.int64(_hash_of(keys, row) & Word(used - 1))
-        number: Integer = slots[slot]
+    width = keys.shape[1]
+    hashes = np.empty(AHEAD, np.uint64)
+    for row in range(-AHEAD, len(keys)):
+        # The slots that rows ahead will look at are asked for, and later the keys they lead to.
+        ahead, near = row + AHEAD, row + AHEAD // 2
+        hashed = hashes[row % AHEAD]
+        if ahead < len(keys):
+            hashes[ahead % AHEAD] = _hash_of(keys, ahead)
+            prefetch(slots, np.int64(hashes[ahead % AHEAD] & Word(used - 1)))
+        if 0 <= near < len(keys):
+            number = slots[np.int64(hashes[near % AHEAD] & Word(used - 1))]
+            if number >= 0:
+                prefetch(known_keys, number * width)
+        if row < 0:
+            continue
+        slot = np.int64(hashed & Word(used - 1))
+        number = slots[slot]
         while number >= 0:
             equal = True
             for column in range(keys.shape[1]):

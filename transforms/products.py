@@ -17,7 +17,7 @@ from transforms.events import (
     without_nulls,
 )
 from transforms.exact import Halves, add_money, halves_of_money
-from transforms.kernels import Bytes, Integers, Numbers, filled, given, kernel
+from transforms.kernels import AHEAD, Bytes, Integers, Numbers, filled, given, kernel, prefetch
 from transforms.numbering import number_keys, with_room
 from transforms.schema import (
     CATEGORY_LEVELS,
@@ -123,6 +123,9 @@ def _sum_variants(
     found = 0
     latest = np.full(product_count, -1, np.int64)
     for row in range(len(products)):
+        ahead = latest[products[min(row + AHEAD, len(products) - 1)]]
+        if ahead >= 0:
+            prefetch(sums, ahead * sums.shape[1])
         texts = np.int64(brands[row]) << 32 | codes[row]
         variant = latest[products[row]]
         while variant >= 0 and not (
@@ -190,6 +193,9 @@ def _add_rows(
 ) -> None:
     """Add each row of counts and money to the sums of its number."""
     for row in range(len(numbers)):
+        ahead = np.int64(numbers[min(row + AHEAD, len(numbers) - 1)])
+        prefetch(sums, ahead * sums.shape[1])
+        prefetch(revenue, ahead * revenue.shape[1])
         for column in range(counts.shape[1]):
             sums[numbers[row], column] += counts[row, column]
         add_money(revenue, numbers[row], money, row)

@@ -76,7 +76,7 @@ def measure_front(
             if block is None:
                 break
             with clock.stage("parse"):
-                parsed = parse_block(block, part.file.header, part.file.path)
+                parsed = parse_block(block, part[0].file.header)
             events += parsed.events.height
             with clock.stage("distinct variants of products"):
                 variants.add(parsed.events)

@@ -43,7 +43,7 @@ from transforms.publishing import (
     Run,
     publish_audited,
 )
-from transforms.reading import InputFile, InputRange, match_inputs, split_files
+from transforms.reading import InputFile, InputRanges, match_inputs, split_files
 from transforms.shards import (
     BY_USER,
     PRODUCT_SUMS,
@@ -87,7 +87,7 @@ class Plan:
     """
 
     run: Run
-    ranges: Sequence[InputRange]
+    ranges: Sequence[InputRanges]
     session_shards: int
     spill_directory: str | None
     is_replayed: bool = False

@@ -86,13 +86,12 @@ class ParsedBlock:
         return self.events.height + self.rejected.height
 
 
-def parse_block(block: Block, header: Header, source: str) -> ParsedBlock:
+def parse_block(block: Block, header: Header) -> ParsedBlock:
     """Parse a block.
 
     Args:
-        block: Lines of a file, without the header.
-        header: The file's columns.
-        source: Name of the file, for rejected rows.
+        block: Lines of files, without the header.
+        header: The files' columns.
     """
     lines, has_quotes, is_ascii = _survey(block.padded)
     rows = _Rows(lines)
@@ -115,7 +114,7 @@ def parse_block(block: Block, header: Header, source: str) -> ParsedBlock:
         row = parse_row(line, header)
         if isinstance(row, str):
             raw = line.decode(errors="replace")[:_RAW_CHARACTERS]
-            rejected.append((source, block.offset + start, row, raw))
+            rejected.append((*block.place(start), row, raw))
         else:
             rows.append(row)
     return ParsedBlock(

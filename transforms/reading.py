@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bz2
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedIOBase
+from itertools import accumulate, groupby
 from typing import Final, Protocol, cast
 
 import numpy as np
@@ -16,7 +18,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from isal import igzip, igzip_lib
 
-from transforms.blocks import PADDING, Block
+from transforms.blocks import PADDING, Block, Origin
 from transforms.errors import InputError
 from transforms.grammar import BOM, Header, parse_header
 
@@ -122,27 +124,39 @@ def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
     ]
 
 
-def split_files(files: Sequence[InputFile], workers: int | None) -> list[InputRange]:
-    """Cut files into ranges.
+InputRanges = tuple[InputRange, ...]
+"""What one reader reads: a range, or small files of one header."""
+
+
+def split_files(files: Sequence[InputFile], workers: int | None) -> list[InputRanges]:
+    """Cut files into ranges, and put small files together.
 
     Args:
         files: The files.
         workers: Number of workers, None where it is not known.
     """
     total = sum(file.csv_bytes for file in files)
-    ranges: list[InputRange] = []
+    most = RANGE_BYTES if workers is None else min(RANGE_BYTES, -(-total // (2 * workers)))
+    found: list[InputRanges] = []
+    small: defaultdict[Header, list[InputFile]] = defaultdict(list)
     for file in files:
-        if file.suffix:
+        if file.csv_bytes <= BLOCK_BYTES:
+            small[file.header].append(file)
+        elif file.suffix:
             # A file that is more than a worker's share of the input is shared.
             readers = _MOST_READERS if workers is None else -(-workers * file.csv_bytes // total)
             stride = max(1, min(readers, _MOST_READERS, file.csv_bytes // RANGE_BYTES))
-            ranges += [InputRange(file, first, file.size, stride) for first in range(stride)]
+            found += [(InputRange(file, first, file.size, stride),) for first in range(stride)]
         else:
-            ranges += [
-                InputRange(file, start, min(start + RANGE_BYTES, file.size))
+            found += [
+                (InputRange(file, start, min(start + RANGE_BYTES, file.size)),)
                 for start in range(0, file.size, RANGE_BYTES)
             ]
-    return ranges
+    for of_header in small.values():
+        ends = accumulate(file.csv_bytes for file in of_header)
+        for _, group in groupby(zip(ends, of_header, strict=True), lambda end: end[0] // most):
+            found.append(tuple(InputRange(file, 0, file.size) for _, file in group))
+    return found
 
 
 _MOST_READERS: Final = 4
@@ -171,16 +185,34 @@ def read_header(path: str) -> tuple[Header, int]:
     raise InputError(f"{path}: the file is empty; its first line must name the columns")
 
 
-def read_blocks(part: InputRange) -> Iterator[Block]:
-    """Read a range.
+def read_blocks(ranges: InputRanges) -> Iterator[Block]:
+    """Read ranges of files of one header.
 
     Yields:
         Blocks of whole rows, each good until the next is asked for. The header and a BOM are left
-        out.
+        out. Small files are joined: what each block costs beside its rows is more than they are.
 
     Raises:
-        InputError: The file cannot be read or decompressed.
+        InputError: A file cannot be read or decompressed.
     """
+    waiting: list[Block] = []
+    size = 0
+    for part in ranges:
+        for block in _blocks(part):
+            if len(ranges) == 1 or not block.can_be_joined:
+                yield block
+                continue
+            if waiting and size + len(block) > BLOCK_BYTES:
+                yield Block.joined(waiting)
+                waiting, size = [], 0
+            waiting.append(Block.joined([block]))  # a copy, which stays good
+            size += len(block)
+    if waiting:
+        yield Block.joined(waiting)
+
+
+def _blocks(part: InputRange) -> Iterator[Block]:
+    """Read a range: blocks of whole rows, each good until the next is asked for."""
     path = part.file.path
     with _open(path) as stream:
         blocks: Iterator[Block]
@@ -216,9 +248,12 @@ def _range_lines(stream: BufferedIOBase, part: InputRange) -> Iterator[Block]:
         if cut == size or (cut and position + size < part.end):
             # What is behind the last whole line is read again, with the next block.
             buffer[cut : cut + len(PADDING)] = PADDING
-            block = Block(position, np.frombuffer(buffer, np.uint8, cut + len(PADDING)))
+            block = Block(
+                [Origin(0, part.file.path, position)],
+                np.frombuffer(buffer, np.uint8, cut + len(PADDING)),
+            )
         else:
-            block = Block.of(position, bytes(buffer[:size]), _rest_of_line(stream))
+            block = Block.of(part.file.path, position, bytes(buffer[:size]), _rest_of_line(stream))
         yield block
         position += len(block)
 
@@ -259,12 +294,12 @@ def _lines(stream: BufferedIOBase, path: str, offset: int, size: int) -> Iterato
     for data in _decompress(stream, path, size):
         cut = data.rfind(b"\n") + 1
         if cut:
-            block = Block.of(offset, *rest, data[:cut])
+            block = Block.of(path, offset, *rest, data[:cut])
             yield block
             offset += len(block)
             rest = []
         rest.append(data[cut:])
-    block = Block.of(offset, *rest)
+    block = Block.of(path, offset, *rest)
     if len(block):
         yield block
 

@@ -30,7 +30,7 @@ from transforms.events import EVENT_BATCH
 from transforms.parsing import parse_block
 from transforms.progress import Progress
 from transforms.quality import checked, counted
-from transforms.reading import InputRange, read_blocks
+from transforms.reading import InputRanges, read_blocks
 from transforms.schema import FCT_SESSIONS, REJECTED_ROWS
 from transforms.session_keys import SESSION_NAMES
 from transforms.sessions import event_table, session_table, sessionize
@@ -68,10 +68,10 @@ class Rules:
 # Ranges of the input ------------------------------------------------------------------------------
 
 
-@beam.typehints.with_input_types(InputRange)
+@beam.typehints.with_input_types(InputRanges)
 @beam.typehints.with_output_types(NamedFrame, rejected=TableBatch, counts=NamedFrame)
 class ParseRanges(beam.DoFn):
-    """InputRange → ("events", event batch); on the tag `rejected`, ("rejected_rows", frame).
+    """InputRanges → ("events", event batch); on the tag `rejected`, ("rejected_rows", frame).
 
     On the tag `counts`: ("counts", COUNTED frame) of the rows read and rejected.
     """
@@ -87,11 +87,12 @@ class ParseRanges(beam.DoFn):
         self._bytes_read = Metrics.counter(type(self), "csv_bytes_read")
         self._milliseconds = Metrics.distribution(type(self), "parse_msec")
 
-    def process(self, element: InputRange) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
-        """Parse one range, block by block."""
+    def process(self, element: InputRanges) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
+        """Parse ranges of files of one header, block by block."""
+        header = element[0].file.header
         for block in read_blocks(element):
             started = time.monotonic()
-            parsed = parse_block(block, element.file.header, element.file.path)
+            parsed = parse_block(block, header)
             self._milliseconds.update(int((time.monotonic() - started) * 1000))
             counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
             self._rows_read.inc(parsed.rows_read)

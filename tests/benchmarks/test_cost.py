@@ -41,8 +41,8 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
     assert not generate(["--rows", str(ROWS), "--seed", "1", "--output", str(path)])
     (part, *_) = split_files(match_inputs([str(path)]), 1)
     (block,) = islice(read_blocks(part), 1)
-    header = part.file.header
-    parsed = parse_block(block, header, "events.csv")
+    header = part[0].file.header
+    parsed = parse_block(block, header)
     store = SpillStore(str(folder))
 
     def shuffle() -> None:
@@ -63,7 +63,7 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
     (_, frame, encoded), _ = sessions()[0]
     return {
         "hash": lambda: hashlib.sha512(block.padded).digest(),
-        "parse": lambda: parse_block(block, header, "events.csv"),
+        "parse": lambda: parse_block(block, header),
         "shuffle": shuffle,
         "session shard": sessions,
         "write": lambda: stage(frame, FCT_EVENTS, str(folder), encoded),

@@ -42,7 +42,7 @@ def line(**fields: str) -> str:
 
 def parsed(data: bytes, header: Header = HEADER, offset: int = 0):
     """The rows of a block: event tuples and (byte_offset, reason, raw), each in any order."""
-    block = parse_block(Block.of(offset, data), header, "a.csv")
+    block = parse_block(Block.of("a.csv", offset, data), header)
     assert block.events.schema == EVENT_BATCH
     assert block.rejected.schema == REJECTED_BATCH
     assert block.rows_read == block.events.height + block.rejected.height
@@ -204,7 +204,7 @@ def test_blank_lines_are_no_rows(data):
 def test_a_row_of_50_megabytes_is_text_like_any_other():
     brand = "x" * (50 << 20)
     data = "\n".join([line(brand="a"), line(brand=brand), line(user_id=brand)]).encode()
-    block = parse_block(Block.of(0, data), HEADER, "a.csv")
+    block = parse_block(Block.of("a.csv", 0, data), HEADER)
     assert block.events["brand"].cast(pl.String).to_list() == ["a", brand]
     assert block.rejected["reason"].to_list() == ["bad_user_id"]
     assert block.rejected["raw"].to_list() == [line(user_id=brand)[:10_000]]
@@ -213,7 +213,7 @@ def test_a_row_of_50_megabytes_is_text_like_any_other():
 def test_any_number_of_texts_is_told_apart():
     brands = [f"{'brand ' * (number % 4)}{number}" for number in range(3000)]
     data = "\n".join(line(brand=brand, category_code=f"c{brand}") for brand in brands * 2).encode()
-    block = parse_block(Block.of(0, data), HEADER, "a.csv")
+    block = parse_block(Block.of("a.csv", 0, data), HEADER)
     assert block.events["brand"].cast(pl.String).to_list() == brands * 2
     assert block.events["category_code"].cast(pl.String).to_list() == [f"c{b}" for b in brands] * 2
 

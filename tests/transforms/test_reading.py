@@ -4,6 +4,7 @@ import bz2
 import gzip
 import os
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def rows_of(path: Path, readers: int = 1) -> list[tuple[int, bytes]]:
     for part in split_files([file], readers):
         for block in read_blocks(part):
             assert len(block)
-            rows += [(block.offset + start, line) for start, line in lines_of(block)]
+            rows += [(block.place(start)[1], line) for start, line in lines_of(block)]
     return sorted(rows)
 
 
@@ -97,7 +98,7 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
         path = written(tmp_path, content, suffix)
         file = InputFile(str(path), 1000, *read_header(str(path)))
         parts = split_files([file], 3)
-        assert [(part.start, part.stride) for part in parts] == [(0, 3), (1, 3), (2, 3)]
+        assert [(part.start, part.stride) for (part,) in parts] == [(0, 3), (1, 3), (2, 3)]
         shares = [
             {line for block in read_blocks(part) for _, line in lines_of(block)} for part in parts
         ]
@@ -107,11 +108,12 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
 
 
 def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
 
     def readers(sizes, workers):
         files = [InputFile(f"{size}.csv.gz", size, Header(COLUMNS), 0) for size in sizes]
-        return [part.file.size for part in split_files(files, workers)]
+        return [part.file.size for (part,) in split_files(files, workers)]
 
     assert readers([7000, 8000, 9000], 2) == [7000, 8000, 9000]
     assert readers([1000, 9000], 2) == [1000, 9000, 9000]
@@ -121,13 +123,14 @@ def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
 
 def test_a_small_compressed_file_has_one_reader(tmp_path):
     (file,) = match_inputs([str(written(tmp_path, HEADER + b"\n" + GOOD, ".gz"))])
-    assert [part.stride for part in split_files([file], 8)] == [1]
+    assert [part.stride for (part,) in split_files([file], 8)] == [1]
 
 
 def test_ranges_cover_a_plain_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 100)
     monkeypatch.setattr(reading, "RANGE_BYTES", 100)
     (file,) = match_inputs([str(written(tmp_path, HEADER + b"\n" + GOOD * 3))])
-    parts = split_files([file], 1)
+    parts = [part for (part,) in split_files([file], 1)]
     ends = [part.end for part in parts]
     assert [part.start for part in parts] == [0, *ends[:-1]]
     assert ends[-1] == file.size
@@ -280,9 +283,7 @@ def test_ranges_are_parsed_to_the_offsets_of_the_file(tmp_path, monkeypatch):
             row
             for part in split_files([file], 2)
             for block in read_blocks(part)
-            for row in parse_block(block, file.header, file.path)
-            .rejected.select("byte_offset", "raw")
-            .rows()
+            for row in parse_block(block, file.header).rejected.select("byte_offset", "raw").rows()
         ]
         assert sorted(rejected) == [
             (content.index(raw.encode()), raw) for raw in ("bad", "é", "worse")
@@ -294,5 +295,62 @@ def test_a_file_that_vanishes_is_named(tmp_path):
     (file,) = match_inputs([str(path)])
     path.unlink()
     with pytest.raises(InputError, match="cannot be opened") as error:
-        list(read_blocks(InputRange(file, 0, file.size)))
+        list(read_blocks((InputRange(file, 0, file.size),)))
     assert str(path) in str(error.value)
+
+
+@settings(max_examples=60)
+@given(
+    contents=st.lists(
+        st.tuples(st.one_of(damaged_csv_bytes(), arbitrary_csv_bytes()), st.sampled_from(SUFFIXES)),
+        min_size=2,
+        max_size=6,
+    ),
+    block_bytes=st.integers(1, 2000),
+    workers=st.sampled_from([None, 1, 2]),
+)
+def test_small_files_are_read_together_as_they_are_alone(contents, block_bytes, workers):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        paths = []
+        for number, (content, suffix) in enumerate(contents):
+            path = Path(folder) / f"{number}.csv{suffix}"
+            path.write_bytes(compressed(HEADER + b"\n" + content, suffix))
+            paths.append(str(path))
+        files = match_inputs(paths)
+        alone = [rejected_and_events([(InputRange(file, 0, file.size),)]) for file in files]
+        patch.setattr(reading, "BLOCK_BYTES", block_bytes)
+        patch.setattr(reading, "RANGE_BYTES", 4 * block_bytes)
+        rejected, events = rejected_and_events(split_files(files, workers))
+    assert rejected == sorted(chain(*(rows for rows, _ in alone)))
+    assert events == sorted(chain(*(rows for _, rows in alone)))
+
+
+def rejected_and_events(parts):
+    """What is parsed of some ranges, in an order of its own."""
+    parsed = [
+        parse_block(block, ranges[0].file.header)
+        for ranges in parts
+        for block in read_blocks(ranges)
+    ]
+    return (
+        sorted(row for block in parsed for row in block.rejected.rows()),
+        sorted(str(row) for block in parsed for row in block.events.rows()),
+    )
+
+
+def test_small_files_share_blocks(tmp_path):
+    paths = [str(tmp_path / f"{number}.csv") for number in range(50)]
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(HEADER + b"\n" + GOOD + b"\n" + b"bad %d\n" % number)
+    files = match_inputs(paths)
+    for workers, expected in ((None, 1), (1, 2), (2, 4)):
+        parts = split_files(files, workers)
+        assert len(parts) in {expected, expected + 1}
+        blocks = [block for ranges in parts for block in read_blocks(ranges)]
+        assert len(blocks) == len(parts)
+        rejected, _ = rejected_and_events(parts)
+        assert {(path, raw) for path, _, _, raw in rejected} == {
+            (path, f"bad {number}") for number, path in enumerate(paths)
+        }
+    other = InputFile("other.csv", 5, Header(COLUMNS[::-1]), 0)
+    assert len(split_files([*files, other], None)) == 2

@@ -297,11 +297,11 @@ class SpillStore:
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         with self._path(self._id, shard).open("ab", buffering=0) as file:
             start = file.tell()
-            left = [*buffers, bytes(-length % ALIGNMENT)]
-            written = os.writev(file.fileno(), left)
-            if written < length:  # the disk is nearly full, and the next attempt says so
-                with io.BufferedWriter(file) as rest:
-                    rest.write(b"".join(left)[written:])
+            padded = [*buffers, bytes(-length % ALIGNMENT)]
+            written = os.writev(file.fileno(), padded)
+            if written < length + len(padded[-1]):
+                with io.BufferedWriter(file) as writer:  # goes on, or says that the disk is full
+                    writer.write(b"".join(padded)[written:])
         return _Reference(self._id, shard, start, length)
 
     def _look(self, payloads: Iterable[bytes]) -> tuple[list[Piece], list[memoryview]]:

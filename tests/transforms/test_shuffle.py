@@ -1,5 +1,6 @@
 """How frames cross a shuffle: the hashes, the stores, the partition, the buffers."""
 
+import os
 import pickle
 from itertools import chain
 
@@ -148,6 +149,22 @@ def test_a_shard_given_free_takes_no_space(tmp_path, is_replayed):
     assert_frame_equal(store.read([shards[1][0][1]]), SOME.slice(1, 1), categorical_as_str=True)
     assert_frame_equal(store.read([shards[1][1][1]]), frames[1].slice(1, 1))
     assert_frame_equal(store.read([kept]), SOME, categorical_as_str=True)
+
+
+def test_what_the_system_writes_in_part_is_written_whole(tmp_path, monkeypatch):
+    writev = os.writev
+    monkeypatch.setattr(
+        shuffle.os, "writev", lambda file, buffers: writev(file, [bytes(buffers[0])[:5]])
+    )
+    store = SpillStore(str(tmp_path))
+    payloads = [
+        payload
+        for frame in (SOME, SOME.reverse())
+        for _, payload in store.put_shards([frame], np.zeros(3, np.uint64), 1)
+    ]
+    assert_frame_equal(
+        store.read(payloads), pl.concat([SOME, SOME.reverse()]), categorical_as_str=True
+    )
 
 
 def test_rows_that_have_one_of_some_values(store):

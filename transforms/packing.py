@@ -220,13 +220,7 @@ def unpack(pieces: Sequence[Piece]) -> pl.DataFrame:
     Args:
         pieces: The pieces, at least one; they may differ in their layouts.
     """
-    tables = np.stack([piece.layout.table for piece in pieces])
-    return pl.DataFrame(
-        [
-            _series([_unpacked(pieces, tables[:, index]) for index in indexes], dtype).alias(name)
-            for name, dtype, indexes in _columns(pieces[0].layout)
-        ]
-    )
+    return _unpack(pieces, None)
 
 
 def unpack_rows(pieces: Sequence[Piece], column: str, values: pl.Series) -> pl.DataFrame:
@@ -241,16 +235,22 @@ def unpack_rows(pieces: Sequence[Piece], column: str, values: pl.Series) -> pl.D
     ((searched, *_),) = (
         indexes for name, _, indexes in _columns(pieces[0].layout) if name == column
     )
-    found = pl.Series(_unpacked(pieces, tables[:, searched])).is_in(values.implode())
-    rows = np.flatnonzero(found.to_numpy())
-    return pl.DataFrame(
-        [
-            _series([_unpacked(pieces, tables[:, index], rows) for index in indexes], dtype).alias(
-                name
-            )
-            for name, dtype, indexes in _columns(pieces[0].layout)
-        ]
-    )
+    found = pl.Series(_unpacked(pieces, tables[:, searched], None)).is_in(values.implode())
+    return _unpack(pieces, np.flatnonzero(found.to_numpy()))
+
+
+def _unpack(pieces: Sequence[Piece], rows: Integers | None) -> pl.DataFrame:
+    """The wanted rows of pieces, in ascending order; None for all."""
+    tables = np.stack([piece.layout.table for piece in pieces])
+    columns = []
+    for name, dtype, (*values, given_or_not) in _columns(pieces[0].layout):
+        words = [_unpacked(pieces, tables[:, index], rows) for index in values]
+        validity = None
+        if not (tables[:, given_or_not, 1:3] == (0, 1)).all():
+            is_given = _unpacked(pieces, tables[:, given_or_not], rows).astype(np.bool_)
+            validity = pa.py_buffer(np.packbits(is_given, bitorder="little"))
+        columns.append(_series(words, validity, dtype).alias(name))
+    return pl.DataFrame(columns)
 
 
 def _columns(layout: Layout) -> Iterator[tuple[str, pl.DataType, range]]:
@@ -261,9 +261,7 @@ def _columns(layout: Layout) -> Iterator[tuple[str, pl.DataType, range]]:
         start += len(parts)
 
 
-def _unpacked(
-    pieces: Sequence[Piece], table: Integers, rows: npt.NDArray[np.intp] | None = None
-) -> Integers:
+def _unpacked(pieces: Sequence[Piece], table: Integers, rows: Integers | None) -> Integers:
     """The words of a part of all pieces.
 
     One call for all pieces of a file: each call lets go of the interpreter's lock and waits for it.
@@ -291,19 +289,15 @@ def _unpacked(
     return words
 
 
-def _series(words: Sequence[Integers], dtype: pl.DataType) -> pl.Series:
-    """The column of its words."""
-    *values, is_given = words
-    validity = None
-    if not is_given.all():
-        validity = pa.py_buffer(np.packbits(is_given.astype(np.bool_), bitorder="little"))
+def _series(words: Sequence[Integers], validity: pa.Buffer | None, dtype: pl.DataType) -> pl.Series:
+    """The column of its words, NULL where Arrow's bitmap of validity says so."""
     if dtype == pl.Decimal:
-        low, high = values
+        low, high = words
         halves = np.empty((len(low), 2), np.uint64)
         join_halves(low, high, halves)
         return money_of_halves(halves, validity)
     physical = _physical_dtype(dtype)
-    numbers = values[0].astype(physical, copy=False)
+    numbers = words[0].astype(physical, copy=False)
     found = pl.Series(
         pl.from_arrow(
             pa.Array.from_buffers(

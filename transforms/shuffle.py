@@ -290,7 +290,7 @@ class SpillStore:
 
     def _path(self, store: bytes, shard: int) -> Path:
         name = store.hex() if shard == _NO_SHARD else f"{store.hex()}-{shard}"
-        return Path(self.directory) / name
+        return Path(self.directory) / f"{name}.frames"
 
     def _append(self, shard: int, buffers: Sequence[bytes | memoryview]) -> _Reference:
         self._id = self._id or uuid.uuid4().bytes

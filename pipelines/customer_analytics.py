@@ -286,10 +286,14 @@ def local_runner(workers: int) -> FnApiRunner:
 
 @contextmanager
 def _silent_threads() -> Iterator[None]:
-    """Keep the runner's threads from printing tracebacks; what they met arrives as an exception."""
+    """Keep the runner's threads from printing tracebacks; what they met arrives as an exception.
+
+    Beam's workers print theirs; what this program prints meanwhile, it prints to its own stream.
+    """
     shown, threading.excepthook = threading.excepthook, lambda _: None
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         threading.excepthook = shown
 
@@ -438,13 +442,13 @@ def command() -> NoReturn:
     LLVM one by one, which takes the interpreter a second, is left to the operating system. What a
     worker in this process says of an engine that is gone would follow the last line, and is hidden.
     """
+    threading.excepthook = lambda _: None
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
     with _silent_threads():
-        code = main()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with redirect_stderr(io.StringIO()):
-            atexit._run_exitfuncs()  # noqa: SLF001 - has no public name
-            os._exit(code)
+        atexit._run_exitfuncs()  # noqa: SLF001 - has no public name
+        os._exit(code)
 
 
 if __name__ == "__main__":

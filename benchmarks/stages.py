@@ -28,7 +28,7 @@ from transforms.reading import match_inputs, read_blocks, split_files
 from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table
 from transforms.session_keys import SESSION_NAMES
 from transforms.sessions import event_table, session_table, sessionize
-from transforms.shuffle import PartitionFrames, Payload, SpillStore, collect_frames
+from transforms.shuffle import PartitionFrames, Payload, SpillStore, take_frames
 from transforms.sinks import TableBatch, stage
 from transforms.variants import Variants
 
@@ -98,8 +98,7 @@ def measure_shards(
     product_sums = products.ProductSums()
     for shard, payloads in list(sent.items())[:_SHARDS]:
         with clock.stage("shuffle 1, read: decode, concatenate"):
-            batch = collect_frames(store, payloads)["events"]
-            store.free(payloads)
+            batch = take_frames(store, payloads)["events"]
         events += batch.height
         with clock.stage("number, sort and deduplicate sessions"):
             cleaned = clean(batch, SESSION_NAMES.to_frame(), _NO_PRODUCTS)

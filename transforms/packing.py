@@ -231,23 +231,23 @@ def unpack_rows(pieces: Sequence[Piece], column: str, values: pl.Series) -> pl.D
         column: The column.
         values: The values.
     """
-    tables = np.stack([piece.layout.table for piece in pieces])
     ((searched, *_),) = (
         indexes for name, _, indexes in _columns(pieces[0].layout) if name == column
     )
-    found = pl.Series(_unpacked(pieces, tables[:, searched], None)).is_in(values.implode())
+    words = _unpacked(pieces, _places(pieces)[:, searched], None)
+    found = pl.Series(words).is_in(values.implode())
     return _unpack(pieces, np.flatnonzero(found.to_numpy()))
 
 
 def _unpack(pieces: Sequence[Piece], rows: Integers | None) -> pl.DataFrame:
     """The wanted rows of pieces, in ascending order; None for all."""
-    tables = np.stack([piece.layout.table for piece in pieces])
+    places = _places(pieces)
     columns = []
     for name, dtype, (*values, given_or_not) in _columns(pieces[0].layout):
-        words = [_unpacked(pieces, tables[:, index], rows) for index in values]
+        words = [_unpacked(pieces, places[:, index], rows) for index in values]
         validity = None
-        if not (tables[:, given_or_not, 1:3] == (0, 1)).all():
-            is_given = _unpacked(pieces, tables[:, given_or_not], rows).astype(np.bool_)
+        if not (places[:, given_or_not, 1:3] == (0, 1)).all():
+            is_given = _unpacked(pieces, places[:, given_or_not], rows).astype(np.bool_)
             validity = pa.py_buffer(np.packbits(is_given, bitorder="little"))
         columns.append(_series(words, validity, dtype).alias(name))
     return pl.DataFrame(columns)
@@ -261,19 +261,28 @@ def _columns(layout: Layout) -> Iterator[tuple[str, pl.DataType, range]]:
         start += len(parts)
 
 
-def _unpacked(pieces: Sequence[Piece], table: Integers, rows: Integers | None) -> Integers:
+def _places(pieces: Sequence[Piece]) -> Integers:
+    """For each piece and part: where it starts, size, base, unit and rows."""
+    tables = np.stack([piece.layout.table for piece in pieces])
+    places = np.empty((*tables.shape[:2], 5), np.int64)
+    places[..., 4] = np.array([piece.rows for piece in pieces])[:, np.newaxis]
+    places[..., 0] = np.array([piece.start for piece in pieces])[:, np.newaxis]
+    places[..., 0] += tables[..., 0] * places[..., 4]
+    places[..., 1:4] = tables[..., 1:]
+    return places
+
+
+def _unpacked(pieces: Sequence[Piece], places: Integers, rows: Integers | None) -> Integers:
     """The words of a part of all pieces.
 
     One call for all pieces of a file: each call lets go of the interpreter's lock and waits for it.
 
     Args:
         pieces: The pieces.
-        table: The part's row of each piece's `Layout.table`.
+        places: The part's row of each piece, of `_places`.
         rows: The rows wanted, in ascending order; None for all.
     """
-    counts = np.array([piece.rows for piece in pieces])
-    starts = np.array([piece.start for piece in pieces])
-    places = np.column_stack((starts + table[:, 0] * counts, table[:, 1:], counts))
+    counts = places[:, 4]
     words = np.empty(counts.sum() if rows is None else len(rows), np.int64)
     end = first = 0
     for _, same in groupby(enumerate(pieces), lambda numbered: id(numbered[1].file)):

@@ -41,6 +41,7 @@ from transforms.shuffle import (
     Payload,
     collect_frames,
     in_global_window,
+    take_frames,
 )
 from transforms.sinks import TableBatch
 from transforms.variants import Variants
@@ -335,9 +336,7 @@ class ProcessSessionShards(beam.DoFn):
         shard, payloads = element
         if self._suspects is None:
             self._suspects = read_suspects(self._store, ambiguous, brands)
-        payloads = list(payloads)
-        received = collect_frames(self._store, payloads)
-        self._store.free(payloads)
+        received = take_frames(self._store, payloads)
         events = received.pop("events")
         tables, frames = session_shard_frames(
             events,
@@ -451,9 +450,7 @@ class CombineUsers(beam.DoFn):
     def process(self, element: Group) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
         """Combine one shard."""
         shard, payloads = element
-        payloads = list(payloads)
-        frames = collect_frames(self._store, payloads)
-        self._store.free(payloads)
+        frames = take_frames(self._store, payloads)
         empty = empty_session_frames()
         days = frames.get("user_days", empty["user_days"])
         sessions = frames.get("user_sessions", empty["user_sessions"])

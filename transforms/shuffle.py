@@ -17,6 +17,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
@@ -249,21 +250,17 @@ class SpillStore:
             for shard, piece in partition_frame(pl.concat(frames), keys, shards):
                 yield shard, self._append(shard, [_stream(piece)]).payload()
             return
-        order, ends = np.empty(len(keys), np.uint32), np.empty(shards, np.int64)
-        order_by_shard(keys, order, ends)
+        order, parts = rows_by_shard(keys, shards)
         layout, columns = pack(frames, order)
         known = self._append(_NO_SHARD, [pickle.dumps(layout)])
-        start = 0
-        for shard, end in enumerate(ends.tolist()):
-            if end > start:
-                reference = self._append(shard, [column[start:end].data for column in columns])
-                yield (
-                    shard,
-                    reference._replace(
-                        rows=end - start, layout=known.start, layout_length=known.length
-                    ).payload(),
-                )
-            start = end
+        for shard, start, end in parts:
+            reference = self._append(shard, [column[start:end].data for column in columns])
+            yield (
+                shard,
+                reference._replace(
+                    rows=end - start, layout=known.start, layout_length=known.length
+                ).payload(),
+            )
 
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Read payloads."""
@@ -345,6 +342,14 @@ def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, 
     return {name: store.read(found) for name, found in by_name.items()}
 
 
+def take_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:
+    """Read the payloads of a shard, as `collect_frames` does, for the last time."""
+    found = list(payloads)
+    frames = collect_frames(store, found)
+    store.free(found)
+    return frames
+
+
 def partition_frame(
     frame: pl.DataFrame, keys: Words, shards: int
 ) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -352,15 +357,18 @@ def partition_frame(
     if shards == 1:
         yield 0, frame
         return
-    order = np.empty(frame.height, np.uint32)
-    ends = np.empty(shards, np.int64)
-    order_by_shard(keys, order, ends)
+    order, parts = rows_by_shard(keys, shards)
     ordered = frame[order]
-    start = 0
-    for shard, end in enumerate(ends.tolist()):
-        if end > start:
-            yield shard, ordered.slice(start, end - start)
-        start = end
+    for shard, start, end in parts:
+        yield shard, ordered.slice(start, end - start)
+
+
+def rows_by_shard(keys: Words, shards: int) -> tuple[Numbers, list[tuple[int, int, int]]]:
+    """The rows in the order of their shards; each shard that has any, its start and its end."""
+    order, ends = np.empty(len(keys), np.uint32), np.empty(shards, np.int64)
+    order_by_shard(keys, order, ends)
+    bounds = pairwise([0, *ends.tolist()])
+    return order, [(shard, start, end) for shard, (start, end) in enumerate(bounds) if end > start]
 
 
 @kernel(types.void(given(types.uint64), filled(types.uint32), filled(types.int64)))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from transforms.columns import column
 from transforms.kernels import Integer, helper
 from transforms.schema import MONEY_SCALE
 
@@ -32,11 +33,9 @@ def halves_of_money(money: pl.Series) -> Halves:
     return halves[array.offset : array.offset + len(array)]
 
 
-def money_of_halves(halves: Halves, validity: pa.Buffer | None = None) -> pl.Series:
-    """The money of halves, which are not copied, NULL where Arrow's bitmap of validity says so."""
-    kind = pa.decimal128(38, MONEY_SCALE)
-    array = pa.Array.from_buffers(kind, len(halves), [validity, pa.py_buffer(halves)])
-    return pl.Series(pl.from_arrow(array))
+def money_of_halves(halves: Halves, valid: npt.NDArray[np.bool_] | None = None) -> pl.Series:
+    """The money of halves, which are not copied, NULL where not valid."""
+    return column(halves, pa.decimal128(38, MONEY_SCALE), valid)
 
 
 @helper

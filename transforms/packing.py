@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 from numba import types
 
+from transforms.columns import column
 from transforms.events import MONEY, without_nulls
 from transforms.exact import Halves, halves_of_money, money_of_halves
 from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
@@ -245,11 +246,10 @@ def _unpack(pieces: Sequence[Piece], rows: Integers | None) -> pl.DataFrame:
     columns = []
     for name, dtype, (*values, given_or_not) in _columns(pieces[0].layout):
         words = [_unpacked(pieces, places[:, index], rows) for index in values]
-        validity = None
+        valid = None
         if not (places[:, given_or_not, 1:3] == (0, 1)).all():
-            is_given = _unpacked(pieces, places[:, given_or_not], rows).astype(np.bool_)
-            validity = pa.py_buffer(np.packbits(is_given, bitorder="little"))
-        columns.append(_series(words, validity, dtype).alias(name))
+            valid = _unpacked(pieces, places[:, given_or_not], rows).astype(np.bool_)
+        columns.append(_series(words, valid, dtype).alias(name))
     return pl.DataFrame(columns)
 
 
@@ -298,22 +298,18 @@ def _unpacked(pieces: Sequence[Piece], places: Integers, rows: Integers | None) 
     return words
 
 
-def _series(words: Sequence[Integers], validity: pa.Buffer | None, dtype: pl.DataType) -> pl.Series:
-    """The column of its words, NULL where Arrow's bitmap of validity says so."""
+def _series(
+    words: Sequence[Integers], valid: npt.NDArray[np.bool_] | None, dtype: pl.DataType
+) -> pl.Series:
+    """The column of its words, NULL where not valid."""
     if dtype == pl.Decimal:
         low, high = words
         halves = np.empty((len(low), 2), np.uint64)
         join_halves(low, high, halves)
-        return money_of_halves(halves, validity)
+        return money_of_halves(halves, valid)
     physical = _physical_dtype(dtype)
     numbers = words[0].astype(physical, copy=False)
-    found = pl.Series(
-        pl.from_arrow(
-            pa.Array.from_buffers(
-                pa.from_numpy_dtype(physical), len(numbers), [validity, pa.py_buffer(numbers)]
-            )
-        )
-    )
+    found = column(numbers, pa.from_numpy_dtype(physical), valid)
     if isinstance(dtype, pl.Enum | pl.Categorical):
         return found.cat.to(dtype)
     return found.cast(dtype)

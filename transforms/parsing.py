@@ -18,6 +18,7 @@ import pyarrow as pa
 from numba import types
 
 from transforms.blocks import Block
+from transforms.columns import column
 from transforms.events import EVENT_BATCH, EVENT_TYPE
 from transforms.exact import billionths
 from transforms.grammar import COLUMNS, Header, parse_row
@@ -227,15 +228,9 @@ class _Rows:
         }
         return pl.DataFrame(columns, schema=EVENT_BATCH)
 
-    def _series(
-        self, arrow_type: pa.DataType, values: npt.NDArray[Any], valid: Any = None
-    ) -> pl.Series:
-        """A series of the filled part of an array, NULL where not valid."""
-        bits = None
-        if valid is not None and not valid.all():
-            bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
-        array = pa.Array.from_buffers(arrow_type, self.count, [bits, pa.py_buffer(values)])
-        return pl.Series(pl.from_arrow(array))
+    def _series(self, kind: pa.DataType, values: npt.NDArray[Any], valid: Any = None) -> pl.Series:
+        """The column of the filled part of an array, NULL where not valid."""
+        return column(values[: self.count], kind, valid)
 
     def session_names(self) -> pl.DataFrame:
         """The names that the keys do not tell, a `SESSION_NAMES` frame."""

@@ -35,12 +35,11 @@ run: $(INSTALLED) $(DEMO) ## run the pipeline on generated demo data, into wareh
 	$(BIN)/python -m pipelines.customer_analytics --input '$(DEMO)' --output warehouse/
 
 # The Dataflow jobs have servers of their own, and Beam keeps a runner's options for the life of the
-# process: each of the two in processes of its own. Prism 2.77 loses side inputs on a busy machine, so
-# its tests run one by one.
+# process: each of the two in processes of its own.
 test: $(INSTALLED) ## run all tests
 	$(PYTEST) --ignore tests/dataflow --ignore tests/portable
 	$(PYTEST) tests/dataflow
-	$(BIN)/pytest tests/portable
+	$(PYTEST) tests/portable
 
 check: $(INSTALLED) ## check format, lint, types; run all tests
 	$(BIN)/ruff format --check .
@@ -62,7 +61,7 @@ template-check: $(INSTALLED) ## check the flex template against the code
 	$(BIN)/python -m pipelines.template --check
 
 test-portable: $(PRISM) ## run the tests on Prism, Beam's runner in Go
-	$(BIN)/pytest -m portable
+	$(PYTEST) -m portable
 
 prism: $(PRISM) ## build Prism into the user's cache; once, about two minutes
 

@@ -223,7 +223,7 @@ def read_suspects(
 
 _LOST: Final = (
     "the engine lost a side input, so the tables would be wrong; nothing was published. Run again; "
-    "if it happens again, choose another --runner. (Prism 2.77 does it on a busy machine.)"
+    "if it happens again, choose another --runner."
 )
 
 

@@ -29,6 +29,7 @@ import pyarrow as pa
 from apache_beam.coders import Coder, registry
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
@@ -74,9 +75,12 @@ registry.register_coder(pl.DataFrame, FrameCoder)
 
 
 def in_global_window(value: Any) -> WindowedValue:
-    """What a bundle's end must wrap its outputs in."""
-    window = GlobalWindow()
-    return WindowedValue(value, window.max_timestamp(), (window,))
+    """What a bundle's end must wrap its outputs in: with the timestamp of what it was made from.
+
+    A later one would let the watermark pass a shuffle that is not done. (Prism then starts what
+    follows before its side inputs are there.)
+    """
+    return WindowedValue(value, MIN_TIMESTAMP, (GlobalWindow(),))
 
 
 def encode_frame(frame: pl.DataFrame, compression: Literal["uncompressed", "lz4", "zstd"]) -> bytes:

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from apache_beam.coders import registry
 from apache_beam.testing import test_pipeline
-from apache_beam.testing.util import assert_that
+from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -23,6 +24,7 @@ from transforms.shuffle import (
     FrameCoder,
     GroupFrames,
     InlineStore,
+    PartitionFrames,
     SpillStore,
     StoreFrames,
     collect_frames,
@@ -233,6 +235,20 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
                 | GroupFrames(shards, {"numbers": product_shard}, store)
             )
             assert_that(groups, check)
+
+
+def test_a_partition_has_the_timestamp_of_its_rows():
+    """With a later one, Prism started what follows a shuffle before its side inputs were there."""
+    numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
+    partition = PartitionFrames(2, {"numbers": product_shard}, InlineStore())
+    with test_pipeline.TestPipeline() as pipeline:
+        stamps = (
+            pipeline
+            | beam.Create([("numbers", numbers)])
+            | beam.ParDo(partition)
+            | beam.Map(lambda _, timestamp=beam.DoFn.TimestampParam: timestamp)
+        )
+        assert_that(stamps, equal_to([MIN_TIMESTAMP] * 2))
 
 
 def test_stored_frames_are_payloads_and_empty_ones_are_not_sent(store):

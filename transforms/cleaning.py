@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from numba import types
 
@@ -152,34 +151,47 @@ def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: pl.Series) -> 
         unique = without
     missing = unique.filter(~pl.col("product_id").is_in(multi_brand.implode())).height
 
-    ordered, user_sessions = _order_by_session(events, names)
-    distinct = _drop_neighbouring_duplicates(ordered)
-    kept = distinct
+    numbers, firsts = number_keys(*(events[name].to_numpy() for name in SESSION_KEY))
+    numbered = events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))
+    order = _by_session_and_time(numbered, len(firsts))
+    duplicates = _duplicates(numbered, order)
+    is_kept = np.ones(events.height, np.bool_)
     if multi_brand.len():
-        kept = distinct.filter(~pl.col("product_id").is_in(multi_brand.implode()))
+        is_kept = ~events["product_id"].is_in(multi_brand.implode()).to_numpy()
+    is_kept[duplicates] = False
+    if not is_kept.all():
+        order = order[is_kept[order]]
     return Cleaned(
-        kept,
-        user_sessions,
-        duplicate=(without.height - unique.height) + (events.height - distinct.height),
-        multi_brand_product=(unique.height - missing) + (distinct.height - kept.height),
+        numbered[order],
+        session_texts(events.select(SESSION_KEY)[firsts], names),
+        duplicate=(without.height - unique.height) + len(duplicates),
+        multi_brand_product=(unique.height - missing)
+        + (events.height - len(duplicates) - len(order)),
         missing_session=missing,
     )
 
 
-def _order_by_session(events: pl.DataFrame, names: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """Number the sessions and sort by (session, time).
+def _by_session_and_time(events: pl.DataFrame, sessions: int) -> Numbers:
+    """The rows of events in the order of (`session_number`, `event_time`)."""
+    order = np.empty(events.height, np.uint32)
+    sort_groups(events["session_number"].to_numpy(), sessions, _times(events), order)
+    return order
 
-    Returns:
-        The sorted events with `session_number` in place of the keys, and the text of each number.
-    """
-    numbers, firsts = number_keys(*(events[name].to_numpy() for name in SESSION_KEY))
-    times = events["event_time"].to_physical().to_numpy()
-    order = np.empty(len(times), np.uint32)
-    sort_groups(numbers, len(firsts), times, order)
-    return (
-        events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))[order],
-        session_texts(events.select(SESSION_KEY)[firsts], names),
-    )
+
+def _duplicates(events: pl.DataFrame, order: Numbers) -> Numbers:
+    """The rows to drop: they share session and second, so in this order they are neighbours."""
+    near = np.empty(events.height, np.uint32)
+    count = find_neighbours(events["session_number"].to_numpy(), _times(events), order, near)
+    if not count:
+        return near[:0]
+    rows = pl.Series("row", near[:count])
+    alike = events[near[:count]].with_columns(rows)
+    unique = drop_duplicates(alike, session=("session_number",))
+    return np.setdiff1d(near[:count], unique["row"].to_numpy(), assume_unique=True)
+
+
+def _times(events: pl.DataFrame) -> Integers:
+    return events["event_time"].cast(pl.Int64).to_numpy()
 
 
 @kernel(
@@ -222,29 +234,31 @@ def sort_groups(
         start = end
 
 
-def _drop_neighbouring_duplicates(ordered: pl.DataFrame) -> pl.DataFrame:
-    """Drop duplicates of sorted events: they share session and second, so they are neighbours."""
-    same = np.empty(ordered.height, np.bool_)
-    mark_neighbours(
-        ordered["session_number"].to_numpy(), ordered["event_time"].to_physical().to_numpy(), same
-    )
-    if not same.any():
-        return ordered
-    near = ordered.with_row_index("row").filter(pl.Series(same))
-    unique = drop_duplicates(near, session=("session_number",))
-    dropped = near.join(unique, on="row", how="anti")["row"]
-    if not dropped.len():
-        return ordered
-    keep = np.ones(ordered.height, np.bool_)
-    keep[dropped.to_numpy()] = False
-    return ordered.filter(pl.Series(keep))
+@kernel(
+    types.int64(given(types.uint32), given(types.int64), given(types.uint32), filled(types.uint32))
+)
+def find_neighbours(numbers: Numbers, times: Integers, order: Numbers, near: Numbers) -> int:
+    """Find the rows that have a neighbour of the same group and time.
 
+    Args:
+        numbers: Each row's group.
+        times: Each row's time.
+        order: The rows in the order of (group, time).
+        near: Filled with those rows, in that order.
 
-@kernel(types.void(given(types.uint32), given(types.int64), filled(types.boolean)))
-def mark_neighbours(numbers: Numbers, times: Integers, same: npt.NDArray[np.bool_]) -> None:
-    """Fill in whether a row of sorted rows has a neighbour of the same number and time."""
-    for row in range(len(numbers)):
-        same[row] = False
-    for row in range(1, len(numbers)):
-        if times[row] == times[row - 1] and numbers[row] == numbers[row - 1]:
-            same[row - 1] = same[row] = True
+    Returns:
+        How many there are.
+    """
+    count = 0
+    was_near = False
+    for place in range(1, len(order)):
+        row, before = order[place], order[place - 1]
+        is_near = times[row] == times[before] and numbers[row] == numbers[before]
+        if is_near:
+            if not was_near:
+                near[count] = before
+                count += 1
+            near[count] = row
+            count += 1
+        was_near = is_near
+    return count

@@ -192,7 +192,7 @@ def zero_bytes(word: Word) -> Word:
 
 @helper
 def mixed(hashed: Word, word: Word) -> Word:
-    """Take one more word into a hash that lives no longer than its process."""
+    """Take one more word into a hash: Fibonacci hashing, the high half first."""
     product = (hashed ^ word) * _HASH_FACTOR
     return product ^ (product >> Word(32))
 

@@ -33,7 +33,8 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
-from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel
+from transforms.events import without_nulls
+from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel, mixed
 from transforms.packing import ALIGNMENT, Layout, Piece, can_pack, pack, unpack, unpack_rows
 
 NamedFrame = tuple[str, pl.DataFrame]
@@ -44,7 +45,6 @@ Group = tuple[int, Iterable[Payload]]
 ShardKey = Callable[[pl.DataFrame], pl.Series]
 """From a frame to a UInt64 series: rows of equal keys meet in one shard."""
 
-_GOLDEN_RATIO: Final = np.uint64(0x9E3779B97F4A7C15)
 _PIECE_BYTES: Final = 256 << 10
 _BUFFER_BYTES: Final = (16 << 20, 96 << 20)
 _INLINE_BYTES: Final = 1 << 20
@@ -96,9 +96,17 @@ def decode_frame(encoded: bytes) -> pl.DataFrame:
 
 
 def hash_integers(integers: pl.Series) -> pl.Series:
-    """Fibonacci hashing of integers, the high half first (UInt64)."""
-    mixed = integers.fill_null(0).to_numpy().astype(np.uint64) * _GOLDEN_RATIO
-    return pl.Series((mixed >> np.uint64(32)) ^ mixed)
+    """Hashes of integers of 64 bits (UInt64), the same on any machine; NULL is as 0."""
+    hashes = np.empty(len(integers), np.uint64)
+    hash_words(without_nulls(integers, 0).view(np.uint64), hashes)
+    return pl.Series(hashes)
+
+
+@kernel(types.void(given(types.uint64), filled(types.uint64)))
+def hash_words(words: Words, hashes: Words) -> None:
+    """Fill in the words' hashes."""
+    for row in range(len(words)):
+        hashes[row] = mixed(Word(0), words[row])
 
 
 class FrameStore(Protocol):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import types
 
-from transforms.cleaning import mark_neighbours, sort_groups
+from transforms.cleaning import find_neighbours, sort_groups
 from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel
 from transforms.kernels import given as given_array
 
@@ -21,9 +21,9 @@ def test_groups_are_sorted_by_time_and_equal_times_keep_their_order(rows):
     order = np.empty(len(rows), np.uint32)
     sort_groups(numbers, 5, times, order)
     assert order.tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
-    same = np.empty(len(rows), np.bool_)
-    mark_neighbours(numbers[order], times[order], same)
-    assert same.tolist() == [rows.count(rows[row]) > 1 for row in order]
+    near = np.empty(len(rows), np.uint32)
+    count = find_neighbours(numbers, times, order, near)
+    assert near[:count].tolist() == [row for row in order if rows.count(rows[row]) > 1]
 
 
 @kernel(types.UniTuple(types.uint64, 2)(given_array(types.uint8), types.int64, types.uint8))

@@ -366,8 +366,12 @@ def _reader(option: Option) -> Callable[[str], Any]:
     return read
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The parser of the pipeline's own options."""
+def argument_parser(*, is_complete: bool = True) -> argparse.ArgumentParser:
+    """The parser of the pipeline's own options.
+
+    Args:
+        is_complete: Whether required options must be there.
+    """
     parser = _Parser(
         prog="customer-analytics",
         description="Read REES46 clickstream CSVs; publish events, sessions, users, RFM segments, "
@@ -397,7 +401,7 @@ def argument_parser() -> argparse.ArgumentParser:
         groups[option.group].add_argument(
             f"--{option.name}",
             type=_reader(option),
-            required=option.required,
+            required=option.required and is_complete,
             default=option.default,
             nargs="+" if option.several else None,
             action="extend" if option.several else "store",
@@ -416,7 +420,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
     Raises:
         UsageError: An option is missing, wrong, or nobody's.
     """
-    parsed, beam_arguments = argument_parser().parse_known_args(list(arguments))
+    try:
+        parsed, beam_arguments = argument_parser().parse_known_args(list(arguments))
+    except UsageError:
+        # A misspelt option is what is wrong, not that the required one is missing for it.
+        require_known(argument_parser(is_complete=False).parse_known_args(list(arguments))[1])
+        raise
     values = vars(parsed)
     for option in OPTIONS:
         if option.several and values[option.name]:

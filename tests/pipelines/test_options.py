@@ -145,6 +145,11 @@ def test_a_wrong_command_says_what_is_wrong_in_one_line(given, message, capsys):
     assert message in one_line(captured.err)
 
 
+def test_a_misspelt_option_is_named_before_the_one_that_is_missing_for_it():
+    with pytest.raises(UsageError, match="unknown option --outptu; did you mean --output"):
+        parse_arguments(["--input", "a", "--outptu", "b"])
+
+
 @pytest.mark.parametrize("missing", ["--input", "--output"])
 def test_a_missing_option_is_named(missing):
     given = [text for text in ("--input=a", "--output=b") if missing not in text]

@@ -36,8 +36,7 @@ BLOCK_BYTES: Final = 16 << 20
 RANGE_BYTES: Final = 4 * BLOCK_BYTES
 """Bytes of a plain file that one range covers."""
 
-_COMPRESSION_RATIOS: Final = {".gz": 4.5, ".zst": 5.0, ".bz2": 6.5}
-"""Bytes of REES46's CSV for a byte of the compressed file, measured."""
+_SUFFIXES: Final = (".gz", ".zst", ".bz2")
 
 _HEADER_THREADS: Final = 32  # headers of files in a bucket take a round trip each
 
@@ -49,12 +48,14 @@ class InputFile:
     Attributes:
         path: Local path or gs:// URL.
         size: Bytes as stored.
+        csv_bytes: Bytes of CSV; an estimate where the file is compressed.
         header: Its columns.
         rows_start: Offset of the first byte behind the header, after decompression.
     """
 
     path: str
     size: int
+    csv_bytes: int
     header: Header
     rows_start: int
 
@@ -62,11 +63,6 @@ class InputFile:
     def suffix(self) -> str:
         """The compression's suffix, or nothing for a plain file."""
         return compression_suffix(self.path)
-
-    @property
-    def csv_bytes(self) -> int:
-        """Bytes of CSV; an estimate where the file is compressed."""
-        return int(self.size * _COMPRESSION_RATIOS.get(self.suffix, 1))
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class InputRange:
 
 def compression_suffix(path: str) -> str:
     """`.gz`, `.zst`, `.bz2` or nothing."""
-    return next((suffix for suffix in _COMPRESSION_RATIOS if path.endswith(suffix)), "")
+    return next((suffix for suffix in _SUFFIXES if path.endswith(suffix)), "")
 
 
 def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
@@ -118,9 +114,12 @@ def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
         sizes |= found
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
         headers = list(threads.map(read_header, sorted(sizes)))
+    # Files of one kind are mostly much alike, and each look at the contents takes time.
+    largest = {compression_suffix(path): path for path in sorted(sizes, key=sizes.__getitem__)}
+    ratios = {suffix: _compression_ratio(path) for suffix, path in largest.items()}
     return [
-        InputFile(path, sizes[path], *header)
-        for path, header in zip(sorted(sizes), headers, strict=True)
+        InputFile(path, size, int(size * ratios[compression_suffix(path)]), *header)
+        for (path, size), header in zip(sorted(sizes.items()), headers, strict=True)
     ]
 
 
@@ -183,6 +182,25 @@ def read_header(path: str) -> tuple[Header, int]:
                     return parse_header(line, path), block.offset + end
                 position = end
     raise InputError(f"{path}: the file is empty; its first line must name the columns")
+
+
+def _compression_ratio(path: str) -> float:
+    """Bytes of CSV for a byte as stored, at the beginning of a file.
+
+    Raises:
+        InputError: The file cannot be read or decompressed.
+    """
+    if not compression_suffix(path):
+        return 1
+    stored = csv = 0
+    with _open(path) as stream:
+        for data in _decompress(stream, path, _LINE_BYTES):
+            # Where more of the file is asked for, all that came before is decompressed.
+            if stored >= _STORED_BYTES and stream.tell() > stored:
+                break
+            stored = stream.tell()
+            csv += len(data)
+    return csv / stored
 
 
 def read_blocks(ranges: InputRanges) -> Iterator[Block]:

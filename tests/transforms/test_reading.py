@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import random
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
     content = b"\n".join([HEADER, *(b"row %d" % number for number in range(1000))])
     for suffix in SUFFIXES[1:]:
         path = written(tmp_path, content, suffix)
-        file = InputFile(str(path), 1000, *read_header(str(path)))
+        file = InputFile(str(path), 1000, 5000, *read_header(str(path)))
         parts = split_files([file], 3)
         assert [(part.start, part.stride) for (part,) in parts] == [(0, 3), (1, 3), (2, 3)]
         shares = [
@@ -112,13 +113,29 @@ def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
     monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
 
     def readers(sizes, workers):
-        files = [InputFile(f"{size}.csv.gz", size, Header(COLUMNS), 0) for size in sizes]
+        files = [InputFile(f"{size}.csv.gz", size, 5 * size, Header(COLUMNS), 0) for size in sizes]
         return [part.file.size for (part,) in split_files(files, workers)]
 
     assert readers([7000, 8000, 9000], 2) == [7000, 8000, 9000]
     assert readers([1000, 9000], 2) == [1000, 9000, 9000]
     assert readers([9000], 16) == [9000] * 4
     assert readers([8000, 9000], None) == [8000] * 4 + [9000] * 4
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_csv_in_a_file_is_estimated_by_the_beginning_of_the_largest_of_its_kind(
+    tmp_path, suffix
+):
+    numbers = random.Random(1)
+    content = b"\n".join([HEADER, *(b"row %d" % numbers.getrandbits(200) for _ in range(90_000))])
+    path = written(tmp_path, content, suffix)
+    (tmp_path / f"small.csv{suffix}").write_bytes(compressed(HEADER, suffix))
+
+    files = match_inputs([str(tmp_path / "*")])
+
+    found = {file.path: file.csv_bytes for file in files}
+    assert found[str(path)] == pytest.approx(len(content), rel=0.06)
+    assert sum(found.values()) == pytest.approx(len(content), rel=0.06)
 
 
 def test_a_small_compressed_file_has_one_reader(tmp_path):
@@ -352,5 +369,5 @@ def test_small_files_share_blocks(tmp_path):
         assert {(path, raw) for path, _, _, raw in rejected} == {
             (path, f"bad {number}") for number, path in enumerate(paths)
         }
-    other = InputFile("other.csv", 5, Header(COLUMNS[::-1]), 0)
+    other = InputFile("other.csv", 5, 5, Header(COLUMNS[::-1]), 0)
     assert len(split_files([*files, other], None)) == 2

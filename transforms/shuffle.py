@@ -17,10 +17,10 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, cast
 
 import apache_beam as beam
 import numpy as np
@@ -45,7 +45,7 @@ Group = tuple[int, Iterable[Payload]]
 ShardKey = Callable[[pl.DataFrame], pl.Series]
 """From a frame to a UInt64 series: rows of equal keys meet in one shard."""
 
-_PIECE_BYTES: Final = 256 << 10
+_PIECE_BYTES: Final = 64 << 10
 _BUFFER_BYTES: Final = (16 << 20, 96 << 20)
 _INLINE_BYTES: Final = 1 << 20
 _INLINE_LIMIT: Final = 20 << 20  # of one payload; engines slow down or refuse far larger ones
@@ -110,7 +110,14 @@ def hash_words(words: Words, hashes: Words) -> None:
 
 
 class FrameStore(Protocol):
-    """Turns frames into payloads and back."""
+    """Turns frames into payloads and back.
+
+    Attributes:
+        joins_payloads: Whether payloads are so small that those of a shard are best sent as one:
+            one behind the other, which is a payload too.
+    """
+
+    joins_payloads: ClassVar[bool]
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Store a frame, of any height, as one or more payloads."""
@@ -136,6 +143,8 @@ class FrameStore(Protocol):
 @dataclass(frozen=True)
 class InlineStore:
     """The payload is the frame itself, in pieces of about 1 MB: for a distributed shuffle."""
+
+    joins_payloads: ClassVar[bool] = False
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Encode a frame as one or more payloads."""
@@ -218,9 +227,9 @@ class _Reference(NamedTuple):
     layout_length: int = 0
 
     @classmethod
-    def of(cls, payload: bytes) -> _Reference:
-        """What a payload says."""
-        return cls(*_REFERENCE.unpack(payload))
+    def all_of(cls, payload: bytes) -> Iterator[_Reference]:
+        """What a payload says, or several that are joined."""
+        return map(cls._make, _REFERENCE.iter_unpack(payload))
 
     def payload(self) -> bytes:
         """The payload that says it."""
@@ -244,6 +253,8 @@ class SpillStore:
         directory: Folder of the spill files; removed by the run's owner.
         is_replayed: Whether the runner reads shards again that were given free.
     """
+
+    joins_payloads: ClassVar[bool] = True
 
     directory: str
     is_replayed: bool = False
@@ -288,14 +299,18 @@ class SpillStore:
         """Remove the files of a shard: what is written next finds their memory in use."""
         if self.is_replayed:
             return
-        references = [_Reference.of(payload) for _, payload in payloads]
-        for store, shard in {(found.store, found.shard) for found in references}:
+        files = {
+            (found.store, found.shard)
+            for _, payload in payloads
+            for found in _Reference.all_of(payload)
+        }
+        for store, shard in files:
             if shard != _NO_SHARD:
                 self._path(store, shard).unlink(missing_ok=True)
 
     def size(self, payload: bytes) -> int:
-        """Bytes in the file."""
-        return _Reference.of(payload).length
+        """Bytes in files."""
+        return sum(found.length for found in _Reference.all_of(payload))
 
     def _path(self, store: bytes, shard: int) -> Path:
         name = store.hex() if shard == _NO_SHARD else f"{store.hex()}-{shard}"
@@ -317,7 +332,7 @@ class SpillStore:
         """Map payloads into memory: packed pieces, or streams."""
         files: dict[tuple[bytes, int], Bytes] = {}
         pieces, streams = [], []
-        for found in sorted(map(_Reference.of, payloads)):
+        for found in sorted(chain.from_iterable(map(_Reference.all_of, payloads))):
             key = (found.store, found.shard)
             if key not in files:
                 files[key] = _mapped(self._path(*key))
@@ -421,8 +436,8 @@ class PartitionFrames(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Begin with nothing buffered."""
-        self._buffers: dict[str, list[pl.DataFrame]] = defaultdict(list)
-        self._bytes = 0
+        self._empty_buffers()
+        self._joined: dict[tuple[int, str], bytearray] = defaultdict(bytearray)
 
     def process(self, element: NamedFrame) -> Iterator[tuple[int, Payload]]:
         """Buffer a frame; send all when there is enough of them."""
@@ -434,8 +449,10 @@ class PartitionFrames(beam.DoFn):
             yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Send the rest."""
+        """Send the rest, and what was kept back to be joined."""
         yield from map(in_global_window, self._flush())
+        for (shard, name), payload in self._joined.items():
+            yield in_global_window((shard, (name, bytes(payload))))
 
     def _flush(self) -> Iterator[tuple[int, Payload]]:
         started = time.monotonic()
@@ -443,9 +460,16 @@ class PartitionFrames(beam.DoFn):
             keys = np.concatenate([self._keys[name](frame).to_numpy() for frame in frames])
             for shard, payload in self._store.put_shards(frames, keys, self._shards):
                 self._bytes_sent.update(self._store.size(payload))
-                yield shard, (name, payload)
+                if self._store.joins_payloads:
+                    self._joined[shard, name] += payload
+                else:
+                    yield shard, (name, payload)
         self._milliseconds.update(int((time.monotonic() - started) * 1000))
-        self.start_bundle()
+        self._empty_buffers()
+
+    def _empty_buffers(self) -> None:
+        self._buffers: dict[str, list[pl.DataFrame]] = defaultdict(list)
+        self._bytes = 0
 
 
 class GroupFrames(beam.PTransform[beam.PCollection[NamedFrame], beam.PCollection[Group]]):

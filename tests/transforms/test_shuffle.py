@@ -237,6 +237,24 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
             assert_that(groups, check)
 
 
+def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "_BUFFER_BYTES", (1, 1))
+    store = SpillStore(str(tmp_path))
+    partition = PartitionFrames(2, {"numbers": product_shard}, store)
+    numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
+    partition.start_bundle()
+    for start in (0, 20, 40):
+        assert not list(partition.process(("numbers", numbers.slice(start, 20))))
+
+    sent = dict(sent.value for sent in partition.finish_bundle())
+
+    assert sent.keys() == {0, 1}
+    # 50 numbers below 50 in 20, 20 and 10: a byte each.
+    assert sum(store.size(payload) for _, payload in sent.values()) == 50
+    received = pl.concat(collect_frames(store, [payload])["numbers"] for payload in sent.values())
+    assert_frame_equal(received.sort("product_id"), numbers)
+
+
 def test_a_partition_has_the_timestamp_of_its_rows():
     """With a later one, Prism started what follows a shuffle before its side inputs were there."""
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})

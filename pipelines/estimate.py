@@ -10,8 +10,8 @@ from transforms.reading import InputFile
 
 # Measured on generated data of REES46's shape, 3 million events, frames inline (docs/dataflow.md).
 CSV_BYTES_PER_EVENT: Final = 132
-CPU_SECONDS_PER_EVENT: Final = 6.0e-6
-SHUFFLED_BYTES_PER_EVENT: Final = 40
+CPU_SECONDS_PER_EVENT: Final = 5.0e-6
+SHUFFLED_BYTES_PER_EVENT: Final = 30
 
 BUSY_SHARE: Final = 0.5
 """Share of their paid time that vCPUs work; the rest is starting and waiting."""

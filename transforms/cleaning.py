@@ -155,12 +155,9 @@ def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: pl.Series) -> 
     numbered = events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))
     order = _by_session_and_time(numbered, len(firsts))
     duplicates = _duplicates(numbered, order)
-    is_kept = np.ones(events.height, np.bool_)
-    if multi_brand.len():
-        is_kept = ~events["product_id"].is_in(multi_brand.implode()).to_numpy()
+    is_kept = ~events["product_id"].is_in(multi_brand.implode()).to_numpy()
     is_kept[duplicates] = False
-    if not is_kept.all():
-        order = order[is_kept[order]]
+    order = order[is_kept[order]]
     return Cleaned(
         numbered[order],
         session_texts(events.select(SESSION_KEY)[firsts], names),
@@ -182,12 +179,10 @@ def _duplicates(events: pl.DataFrame, order: Numbers) -> Numbers:
     """The rows to drop: they share session and second, so in this order they are neighbours."""
     near = np.empty(events.height, np.uint32)
     count = find_neighbours(events["session_number"].to_numpy(), _times(events), order, near)
-    if not count:
-        return near[:0]
-    rows = pl.Series("row", near[:count])
-    alike = events[near[:count]].with_columns(rows)
+    near = near[:count]
+    alike = events[near].with_columns(row=pl.Series(near))
     unique = drop_duplicates(alike, session=("session_number",))
-    return np.setdiff1d(near[:count], unique["row"].to_numpy(), assume_unique=True)
+    return np.setdiff1d(near, unique["row"].to_numpy(), assume_unique=True)
 
 
 def _times(events: pl.DataFrame) -> Integers:

@@ -75,7 +75,7 @@ registry.register_coder(pl.DataFrame, FrameCoder)
 
 
 def in_global_window(value: Any) -> WindowedValue:
-    """What a bundle's end must wrap its outputs in: with the timestamp of what it was made from.
+    """What a bundle's end must wrap its outputs in: with the timestamp that events are read with.
 
     A later one would let the watermark pass a shuffle that is not done. (Prism then starts what
     follows before its side inputs are there.)

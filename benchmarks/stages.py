@@ -21,7 +21,8 @@ import polars as pl
 from benchmarks.inputs import prepare
 from pipelines.customer_analytics import session_shards
 from transforms import categories, funnel, periods, products, users
-from transforms.cleaning import VARIANTS, clean, product_shard, session_shard, user_shard
+from transforms.cleaning import clean, product_shard, session_shard, user_shard
+from transforms.events import VARIANT
 from transforms.parsing import parse_block
 from transforms.quality import check_batch, measure_batch
 from transforms.reading import match_inputs, read_blocks, split_files
@@ -30,11 +31,11 @@ from transforms.session_keys import SESSION_NAMES
 from transforms.sessions import event_table, session_table, sessionize
 from transforms.shuffle import PartitionFrames, Payload, SpillStore, take_frames
 from transforms.sinks import TableBatch, stage
-from transforms.variants import Variants
+from transforms.variants import ProductFlags, encoded_columns
 
 _SHARDS: Final = 8  # of sessions, enough for an average
 _TIMEOUT_SECONDS: Final = 3600
-_NO_PRODUCTS: Final = pl.Series("product_id", [], pl.Int64)
+_NO_PRODUCTS: Final = ProductFlags(pl.Series("product_id", [], pl.Int64))
 
 
 class Clock:
@@ -64,7 +65,6 @@ def measure_front(
         The stages' costs, and the payloads of each session shard.
     """
     clock, events = Clock(), 0
-    variants = Variants(VARIANTS)
     partition = PartitionFrames(shards, {"events": session_shard}, store)
     partition.start_bundle()
     sent: dict[int, list[Payload]] = defaultdict(list)
@@ -78,8 +78,6 @@ def measure_front(
             with clock.stage("parse"):
                 parsed = parse_block(block, part[0].file.header)
             events += parsed.events.height
-            with clock.stage("distinct variants of products"):
-                variants.add(parsed.events)
             with clock.stage("shuffle 1, write: cut by shard, encode, spill"):
                 for shard, payload in partition.process(("events", parsed.events)):
                     sent[shard].append(payload)
@@ -103,15 +101,15 @@ def measure_shards(
         with clock.stage("number, sort and deduplicate sessions"):
             cleaned = clean(batch, SESSION_NAMES.to_frame(), _NO_PRODUCTS)
         kept = cleaned.events
-        with clock.stage("index products, sum over them"):
-            indexed = products.index_products(kept)
-        with clock.stage("add up products over shards"):
-            product_sums.add(indexed.sums)
+        with clock.stage("sums over products"):
+            product_sums.add(kept)
+        with clock.stage("products' columns, encoded"):
+            described = encoded_columns(kept[VARIANT].to_numpy())
         with clock.stage("cut sessions, sum over visits, fct_sessions"):
-            cut = sessionize(cleaned, indexed, _TIMEOUT_SECONDS)
+            cut = sessionize(cleaned, described["product_id"], _TIMEOUT_SECONDS)
             of_sessions = session_table(cut)
         with clock.stage("event ids and fct_events"):
-            of_events = event_table(cut, indexed)
+            of_events = event_table(cut, described)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
             by_user = {
                 "user_days": users.user_days(cut.visits),

@@ -7,17 +7,21 @@ session shards send each (session, user, category) once, which is a fraction of 
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numba import types
 
-from transforms.events import EVENT_SUMS, is_type
+from transforms.events import EVENT_SUMS, VARIANT, is_type
 from transforms.exact import rate
+from transforms.kernels import AHEAD, Flag, Integers, Numbers, filled, given, kernel, prefetch
 from transforms.products import Catalogue, metric_levels
 from transforms.schema import METRICS_CATEGORIES, METRICS_CATEGORY_RFM
+from transforms.variants import ProductFlags, columns_of, known_variants, with_products
 
 _LEVELS = ("category_lvl_1", "category_lvl_2")
 
 
-def touches(events: pl.DataFrame, ambiguous: pl.Series, shard: int) -> pl.DataFrame:
+def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.DataFrame:
     """Who touched what, each once.
 
     A row is counted in the user shard of its `user_id`. A session of several users would be counted
@@ -35,47 +39,96 @@ def touches(events: pl.DataFrame, ambiguous: pl.Series, shard: int) -> pl.DataFr
         unique over all shards; NULL where the row does not count for one), `category_id` and
         `product_id` (NULL unless the product is ambiguous; `category_id` then is).
     """
-    is_ambiguous = pl.col("product_id").is_in(ambiguous.implode())
-    what = ("category_id", "product_id")
-    touched = events.select(
-        "session_number",
-        "user_id",
-        pl.when(~is_ambiguous).then("category_id").alias("category_id"),
-        pl.when(is_ambiguous).then("product_id").alias("product_id"),
+    is_ambiguous = ambiguous.known()
+    room = len(is_ambiguous)  # other threads may have numbered more since
+    products, categories, *_ = known_variants().codes[:room].T
+    touched = np.empty(events.height, np.uint32)
+    count, has_shared = _find_touches(
+        events["session_number"].to_numpy(),
+        events["user_id"].to_numpy(),
+        events[VARIANT].to_numpy(),
+        np.where(is_ambiguous, room + 1 + products, np.minimum(categories, room)),
+        np.zeros(2 * room + 1, np.uint32),
+        touched,
     )
-    # Neighbours are mostly alike: comparing them first leaves little to hash.
-    changed = pl.any_horizontal(pl.all().ne_missing(pl.all().shift()))
-    distinct = touched.filter(changed | (pl.int_range(pl.len()) == 0)).unique()
-    numbers = pl.col("session_number")
+    distinct = events["session_number", "user_id", VARIANT][touched[:count]]
+    variants = distinct[VARIANT].to_numpy()
+    described, is_product = columns_of(variants), pl.Series(is_ambiguous[variants])
     rows = distinct.select(
         "user_id",
         pl.lit(value=True).alias("is_user"),
-        (numbers.cast(pl.UInt64) + (shard << 32)).alias("session"),
-        *what,
-        "session_number",
+        (pl.col("session_number").cast(pl.UInt64) + (shard << 32)).alias("session"),
+        pl.when(~is_product).then(described["category_id"]).alias("category_id"),
+        pl.when(is_product).then(described["product_id"]).alias("product_id"),
     )
-    shared = events.filter(
-        (numbers == numbers.shift()) & (pl.col("user_id") != pl.col("user_id").shift())
-    )["session_number"]
-    if shared.len():
-        is_shared = numbers.is_in(shared.unique().implode())
-        of_users = rows.filter(is_shared).with_columns(session=pl.lit(None, pl.UInt64))
-        of_sessions = (
-            rows.filter(is_shared)
-            .with_columns(
-                user_id=pl.col("user_id").max().over("session_number"),
-                is_user=pl.lit(value=False),
-            )
-            .unique()
-        )
-        rows = pl.concat([rows.filter(~is_shared), of_users, of_sessions])
-    return rows.drop("session_number")
+    if not has_shared:
+        return rows
+    return _part_shared(rows.unique())
+
+
+def _part_shared(touched: pl.DataFrame) -> pl.DataFrame:
+    """Part the rows of sessions of several users: see `touches`."""
+    is_shared = pl.col("user_id").n_unique().over("session") > 1
+    shared, others = touched.filter(is_shared), touched.filter(~is_shared)
+    of_users = shared.with_columns(session=pl.lit(None, pl.UInt64)).unique()
+    of_sessions = shared.with_columns(
+        user_id=pl.col("user_id").max().over("session"), is_user=pl.lit(value=False)
+    ).unique()
+    return pl.concat([others, of_users, of_sessions])
+
+
+@kernel(
+    types.Tuple((types.int64, types.boolean))(
+        given(types.uint32),
+        given(types.int64),
+        given(types.uint32),
+        given(types.uint32),
+        filled(types.uint32),
+        filled(types.uint32),
+    )
+)
+def _find_touches(
+    sessions: Numbers,
+    users: Integers,
+    variants: Numbers,
+    topics: Numbers,
+    last_session: Numbers,
+    touched: Numbers,
+) -> tuple[int, Flag]:
+    """Find the first event of each session and topic, and of each change of its users.
+
+    Args:
+        sessions: Each event's, in ascending order.
+        users: Each event's.
+        variants: Each event's.
+        topics: For each variant what it counts for.
+        last_session: Zeros, one for each topic; filled. (Most of them are not even looked at, and
+            memory that the system gives as zeros costs nothing until then.)
+        touched: Filled with the events.
+
+    Returns:
+        How many there are, and whether a session has several users.
+    """
+    last_event = np.empty(len(last_session), np.uint32)
+    count = 0
+    has_shared: Flag = False
+    for row in range(len(sessions)):
+        prefetch(topics, np.int64(variants[min(row + AHEAD, len(variants) - 1)]))
+        topic, session = topics[variants[row]], sessions[row]
+        has_shared |= row > 0 and session == sessions[row - 1] and users[row] != users[row - 1]
+        # 0 is no session here.
+        if last_session[topic] != session + 1 or users[last_event[topic]] != users[row]:
+            touched[count] = row
+            count += 1
+            last_session[topic] = session + 1
+            last_event[topic] = row
+    return count, has_shared
 
 
 def purchases(events: pl.DataFrame) -> pl.DataFrame:
     """Who bought what: `user_id`, `product_id`, `purchases`, `revenue`."""
     return (
-        events.filter(is_type("purchase"))
+        with_products(events.filter(is_type("purchase")))
         .group_by("user_id", "product_id")
         .agg(pl.len().cast(pl.Int64).alias("purchases"), pl.col("price").sum().alias("revenue"))
     )

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 from numba import types
 
-from transforms.events import EVENT_KEY
+from transforms.events import EVENT_KEY, VARIANT
 from transforms.kernels import Integers, Numbers, filled, given, kernel
 from transforms.numbering import number_keys
 from transforms.session_keys import SESSION_KEY, session_texts
 from transforms.shuffle import hash_integers
+from transforms.variants import ProductFlags, with_products
 
 DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
 """Which of equal rows stays: the first by these columns, NULL last, text by its bytes."""
@@ -46,14 +47,13 @@ def user_shard(frame: pl.DataFrame) -> pl.Series:
 
 # Products whose variants differ ------------------------------------------------------------------
 
-VARIANTS = ("product_id", "brand", "category_id")
-
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
     """Products that occur with more than one brand or category_id.
 
     Args:
-        variants: Variants of the products of one shard, duplicates allowed.
+        variants: `product_id`, `brand` and `category_id` of the products of one shard, any number
+            of times.
 
     Returns:
         Columns `product_id`, `many_brands`, `many_categories` (Boolean), one row per product for
@@ -69,21 +69,19 @@ def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def candidate_brands(events: pl.DataFrame, candidates: pl.Series) -> pl.DataFrame:
+def candidate_brands(events: pl.DataFrame) -> pl.DataFrame:
     """The brands that candidates for a multi-brand product keep once duplicates are gone.
 
     Before duplicates are dropped a product may show brands that it does not have after it, so the
     candidates' rows, and only they, are looked at a second time.
 
     Args:
-        events: All events of a shard.
-        candidates: Products with several brands among all rows.
+        events: All events of a shard that are of products with several brands among all rows.
 
     Returns:
         Columns `product_id`, `brand`: distinct, without NULL.
     """
-    suspects = events.filter(pl.col("product_id").is_in(candidates.implode()))
-    return drop_duplicates(suspects).select("product_id", "brand").drop_nulls().unique()
+    return drop_duplicates(events).select("product_id", "brand").drop_nulls().unique()
 
 
 def multi_brand_products(brands: pl.DataFrame) -> pl.Series:
@@ -104,13 +102,18 @@ def drop_duplicates(events: pl.DataFrame, session: Sequence[str] = SESSION_KEY) 
     Args:
         events: The rows.
         session: The columns that tell their sessions.
+
+    Returns:
+        The rows that stay, `with_products`.
     """
     order = [
         pl.col(name).cast(pl.String) if name in ("category_code", "brand") else pl.col(name)
         for name in DUPLICATE_ORDER
     ]
-    return events.sort(order, nulls_last=True).unique(
-        (*EVENT_KEY, *session), keep="first", maintain_order=False
+    return (
+        with_products(events)
+        .sort(order, nulls_last=True)
+        .unique((*EVENT_KEY, *session), keep="first", maintain_order=False)
     )
 
 
@@ -135,7 +138,7 @@ class Cleaned:
     missing_session: int
 
 
-def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: pl.Series) -> Cleaned:
+def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: ProductFlags) -> Cleaned:
     """Drop duplicates, events of multi-brand products and events without a session.
 
     Args:
@@ -149,13 +152,14 @@ def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: pl.Series) -> 
         unique = drop_duplicates(without)
     else:
         unique = without
-    missing = unique.filter(~pl.col("product_id").is_in(multi_brand.implode())).height
+    is_multi_brand = multi_brand.known()
+    missing = int(np.count_nonzero(~is_multi_brand[unique[VARIANT].to_numpy()]))
 
     numbers, firsts = number_keys(*(events[name].to_numpy() for name in SESSION_KEY))
     numbered = events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))
     order = _by_session_and_time(numbered, len(firsts))
     duplicates = _duplicates(numbered, order)
-    is_kept = ~events["product_id"].is_in(multi_brand.implode()).to_numpy()
+    is_kept = ~is_multi_brand[events[VARIANT].to_numpy()]
     is_kept[duplicates] = False
     order = order[is_kept[order]]
     return Cleaned(

@@ -10,9 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 
-def column(
+def arrow_column(
     values: npt.NDArray[Any], kind: pa.DataType, valid: npt.NDArray[np.bool_] | None = None
-) -> pl.Series:
+) -> pa.Array:
     """The column of some values, which are not copied.
 
     Args:
@@ -23,5 +23,11 @@ def column(
     bits = None
     if valid is not None and not valid.all():
         bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    array = pa.Array.from_buffers(kind, len(values), [bits, pa.py_buffer(values)])
-    return pl.Series(pl.from_arrow(array))
+    return pa.Array.from_buffers(kind, len(values), [bits, pa.py_buffer(values)])
+
+
+def column(
+    values: npt.NDArray[Any], kind: pa.DataType, valid: npt.NDArray[np.bool_] | None = None
+) -> pl.Series:
+    """The same as a series."""
+    return pl.Series(pl.from_arrow(arrow_column(values, kind, valid)))

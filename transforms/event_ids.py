@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 from numba import types
 
+from transforms.events import VARIANT
 from transforms.kernels import (
+    AHEAD,
     Bytes,
     Integer,
     Integers,
@@ -21,11 +23,13 @@ from transforms.kernels import (
     helper,
     kernel,
     load_word,
+    prefetch,
     store_word,
     trailing_zeros,
 )
 from transforms.md5 import BLOCK_BYTES, LANES, START, add_block, hex_word
 from transforms.schema import EVENT_TYPES
+from transforms.variants import known_variants, with_products
 
 _BAR: Final = ord("|")
 _DASH, _COLON, _SPACE = Word(ord("-")), Word(ord(":")), Word(ord(" "))
@@ -45,7 +49,7 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
     """The event_id of each event: lower-case hex MD5 of the key's text, joined by |.
 
     Args:
-        events: `event_time`, `event_type`, `user_id`, `product_id`, `session_number`.
+        events: `event_time`, `event_type`, `user_id`, `variant`, `session_number`.
         user_sessions: The text of each `session_number`.
 
     Returns:
@@ -60,7 +64,8 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
         events["event_time"].dt.epoch("s").to_numpy(),
         events["event_type"].to_physical().to_numpy(),
         events["user_id"].to_numpy(),
-        events["product_id"].to_numpy(),
+        events[VARIANT].to_numpy(),
+        known_variants().product_id,
         sessions,
         np.append(np.frombuffer(data or b"", np.uint8), np.zeros(8, np.uint8)),
         session_ends,
@@ -70,7 +75,8 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
     is_long = np.diff(session_ends) > _LONGEST_SESSION
     if is_long.any():
         for row in np.flatnonzero(is_long[sessions]).tolist():
-            key = key_text(events.row(row, named=True), user_sessions[int(sessions[row])])
+            event = with_products(events.slice(row, 1)).row(0, named=True)
+            key = key_text(event, user_sessions[int(sessions[row])])
             texts_of_ids[row] = np.frombuffer(_md5(key), np.uint8)
     return texts_of_ids
 
@@ -169,6 +175,7 @@ def _copy(keys: Bytes, position: Integer, data: Bytes, start: Integer, end: Inte
         given(types.int64),
         given(types.uint8),
         given(types.int64),
+        given(types.uint32),
         given(types.int64),
         given(types.uint32),
         given(types.uint8),
@@ -180,6 +187,7 @@ def _hash_events(
     seconds: Integers,
     event_types: Bytes,
     users: Integers,
+    variants: Numbers,
     products: Integers,
     sessions: Numbers,
     session_bytes: Bytes,
@@ -211,9 +219,11 @@ def _hash_events(
             keys[start + 19] = _BAR
             kind = np.int64(event_types[row])
             end = _copy(keys, start + 20, _TYPES, _TYPE_ENDS[kind], _TYPE_ENDS[kind + 1])
+            ahead = variants[min(row + AHEAD, len(variants) - 1)]
+            prefetch(products, np.int64(ahead))
             end = _write_number(keys, end, users[row])
             keys[end] = _BAR
-            end = _write_number(keys, end + 1, products[row])
+            end = _write_number(keys, end + 1, products[variants[row]])
             keys[end] = _BAR
             end = _copy(keys, end + 1, session_bytes, name, name_end)
             length = end - start

@@ -18,31 +18,29 @@ MONEY = pl.Decimal(38, MONEY_SCALE)
 
 EVENT_TYPE = pl.Enum(EVENT_TYPES)
 
+VARIANT = "variant"
+
 EVENT_BATCH = pl.Schema(
     {
         "event_time": pl.Datetime("us", "UTC"),
         "event_type": EVENT_TYPE,
-        "product_id": pl.Int64(),
-        "category_id": pl.Int64(),
-        "category_code": pl.Categorical(),
-        "brand": pl.Categorical(),
         "price": MONEY,
         "user_id": pl.Int64(),
         "session_high": pl.UInt64(),
         "session_low": pl.UInt64(),
+        VARIANT: pl.UInt32(),
     }
 )
 """Columns of an event batch: accepted rows of the CSV, in any order.
 
-`event_time` has whole seconds. `category_code` and `brand` are lower-case and dictionary-encoded.
-The session is its key, see `session_keys`. Only `category_id`, `category_code`, `brand` and the
-session may be NULL.
+`event_time` has whole seconds. The session is its key, see `session_keys`; only it may be NULL. The
+variant tells product_id, category_id, category_code and brand, see `variants`.
 """
 
 EVENT_KEY = ("event_time", "event_type", "product_id", "user_id")
 """Columns in which duplicates are equal, besides their session."""
 
-NULLABLE = ("category_id", "category_code", "brand", *SESSION_KEY)
+NULLABLE = SESSION_KEY
 
 
 def is_type(event_type: str) -> pl.Expr:

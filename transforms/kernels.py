@@ -30,6 +30,7 @@ Slots = npt.NDArray[np.int32]
 Word = np.uint64
 Integer = int | np.int64
 Flag = bool | np.bool_
+Flags = npt.NDArray[np.bool_]
 """What kernels take and give: arrays by the size of their items, integers and truth values."""
 
 Parameters = ParamSpec("Parameters")

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from transforms.events import NO_CODE
 from transforms.kernels import (
     AHEAD,
     Integer,
+    Integers,
     Numbers,
     Slots,
     Word,
@@ -81,6 +83,70 @@ def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
     """Number the distinct keys of rows: see `Numbering.add`."""
     keys = _matrix(columns)
     return Numbering(keys.shape[1]).add(keys)
+
+
+def number_codes(
+    items: Numbers, codes: Numbers, rooms: Integers
+) -> list[tuple[npt.NDArray[np.int32], Numbers]]:
+    """Number the distinct codes of rows from 0 on: small ones, so that nothing need be hashed.
+
+    Args:
+        items: Each row's item of `codes`.
+        codes: A row of codes for each item, `NO_CODE` for NULL; those of the first column differ
+            most.
+        rooms: For each column a number above all of its codes.
+
+    Returns:
+        For each column of codes the number of each row's, −1 for NULL; and the first item of each
+        code that occurs, in this order.
+    """
+    width = codes.shape[1]
+    numbers = np.empty((width, len(items)), np.int32)
+    firsts = np.empty((width, len(items)), np.uint32)
+    counts = np.zeros(width, np.int64)
+    _number_codes(items, codes, rooms, numbers, firsts, counts)
+    return [(numbers[column], firsts[column, :count]) for column, count in enumerate(counts)]
+
+
+@kernel(
+    types.void(
+        given(types.uint32),
+        given(types.uint32, 2),
+        given(types.int64),
+        filled(types.int32, 2),
+        filled(types.uint32, 2),
+        filled(types.int64),
+    )
+)
+def _number_codes(
+    items: Numbers,
+    codes: Numbers,
+    rooms: Integers,
+    numbers: Slots,
+    firsts: Numbers,
+    counts: Integers,
+) -> None:
+    """Fill in what `number_codes` returns, and how many codes of each column occur."""
+    width = codes.shape[1]
+    starts = np.zeros(width + 1, np.int64)
+    for column in range(width):
+        starts[column + 1] = starts[column] + rooms[column]
+    number_of = np.full(starts[width], -1, np.int32)
+    for row in range(len(items)):
+        ahead, near = min(row + AHEAD, len(items) - 1), min(row + AHEAD // 2, len(items) - 1)
+        prefetch(codes, np.int64(items[ahead]) * width)
+        prefetch(number_of, np.int64(codes[items[near], 0]))
+        for column in range(width):
+            code = codes[items[row], column]
+            number = np.int32(-1)
+            if code != NO_CODE:
+                number = number_of[starts[column] + code]
+                if number < 0:
+                    number = np.int32(counts[column])
+                    number_of[starts[column] + code] = number
+                    firsts[column, counts[column]] = items[row]
+                    counts[column] += 1
+            numbers[column, row] = number
 
 
 def _matrix(columns: Sequence[npt.NDArray[Any]]) -> Words:

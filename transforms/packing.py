@@ -4,7 +4,7 @@ Bytes that are written are the dearest part of a run: memory that was not in use
 3 ns a byte on a virtual machine. Every column is one or more columns of 64-bit words (`_words`),
 and a column of words is stored as its differences to the least of them, in the fewest of 0, 1, 2, 4
 or 8 bytes that hold the largest. Times of whole seconds and money of whole cents are divided first.
-An event takes 45 bytes instead of 75.
+An event takes 30 bytes instead of 53.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from numba import types
 from transforms.columns import column
 from transforms.events import MONEY, without_nulls
 from transforms.exact import Halves, halves_of_money, money_of_halves
-from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
+from transforms.kernels import (
+    Bytes,
+    Flag,
+    Flags,
+    Integers,
+    Numbers,
+    Words,
+    filled,
+    given,
+    kernel,
+)
 
 _SIZES: Final = (1, 2, 4, 8)
 _ONE, _TWO, _FOUR, _EIGHT = _SIZES
@@ -224,20 +234,24 @@ def unpack(pieces: Sequence[Piece]) -> pl.DataFrame:
     return _unpack(pieces, None)
 
 
-def unpack_rows(pieces: Sequence[Piece], column: str, values: pl.Series) -> pl.DataFrame:
-    """The rows that have one of some values in a column of integers without NULL.
+def unpack_rows(pieces: Sequence[Piece], column: str, is_wanted: Flags) -> pl.DataFrame:
+    """The rows whose number in a column is a wanted one.
 
     Args:
         pieces: The pieces, at least one; they may differ in their layouts.
-        column: The column.
-        values: The values.
+        column: A column of numbers (UInt32), without NULL.
+        is_wanted: True for each number that is wanted.
     """
     ((searched, *_),) = (
         indexes for name, _, indexes in _columns(pieces[0].layout) if name == column
     )
-    words = _unpacked(pieces, _places(pieces)[:, searched], None)
-    found = pl.Series(words).is_in(values.implode())
-    return _unpack(pieces, np.flatnonzero(found.to_numpy()))
+    found = []
+    first = 0
+    for views, places in _by_file(pieces, _places(pieces)[:, searched]):
+        rows = np.empty(places[:, 4].sum(), np.int64)
+        found.append(rows[: find_rows(views, places, is_wanted, rows)] + first)
+        first += len(rows)
+    return _unpack(pieces, np.concatenate(found))
 
 
 def _unpack(pieces: Sequence[Piece], rows: Integers | None) -> pl.DataFrame:
@@ -282,20 +296,25 @@ def _unpacked(pieces: Sequence[Piece], places: Integers, rows: Integers | None) 
         places: The part's row of each piece, of `_places`.
         rows: The rows wanted, in ascending order; None for all.
     """
-    counts = places[:, 4]
-    words = np.empty(counts.sum() if rows is None else len(rows), np.int64)
+    words = np.empty(places[:, 4].sum() if rows is None else len(rows), np.int64)
     end = first = 0
-    for _, same in groupby(enumerate(pieces), lambda numbered: id(numbered[1].file)):
-        numbers = [number for number, _ in same]
-        before, first = first, first + counts[numbers].sum()
-        file = pieces[numbers[0]].file
-        views = (file, file.view(np.uint16), file.view(np.uint32), file.view(np.uint64))
+    for views, of_file in _by_file(pieces, places):
+        before, first = first, first + of_file[:, 4].sum()
         if rows is None:
-            unpack_words(views, places[numbers], words[before:first])
+            unpack_words(views, of_file, words[before:first])
         else:
             start, end = end, np.searchsorted(rows, first)
-            pick_words(views, places[numbers], rows[start:end] - before, words[start:end])
+            pick_words(views, of_file, rows[start:end] - before, words[start:end])
     return words
+
+
+def _by_file(pieces: Sequence[Piece], places: Integers) -> Iterator[tuple[Views, Integers]]:
+    """The file of neighbouring pieces, and their places."""
+    for _, same in groupby(enumerate(pieces), lambda numbered: id(numbered[1].file)):
+        numbers = [number for number, _ in same]
+        file = pieces[numbers[0]].file
+        views = (file, file.view(np.uint16), file.view(np.uint32), file.view(np.uint64))
+        yield views, places[numbers]
 
 
 def _series(
@@ -414,6 +433,22 @@ def pick_words(views: Views, places: Integers, wanted: Integers, words: Integers
         elif size == _EIGHT:
             word = np.int64(views[3][start // _EIGHT + row])
         words[number] = (word + base) * unit
+
+
+@kernel(types.int64(_VIEWS, given(types.int64, 2), given(types.boolean), filled(types.int64)))
+def find_rows(views: Views, places: Integers, is_wanted: Flags, rows: Integers) -> int:
+    """Fill in the rows whose word is a wanted number, and return how many there are."""
+    words = np.empty(places[:, 4].max(), np.int64)
+    count = first = 0
+    for piece in range(len(places)):
+        height = places[piece, 4]
+        unpack_words(views, places[piece : piece + 1], words)
+        for row in range(height):
+            if is_wanted[words[row]]:
+                rows[count] = first + row
+                count += 1
+        first += height
+    return count
 
 
 @kernel(types.void(given(types.uint64, 2), filled(types.int64), filled(types.int64)))

@@ -19,7 +19,7 @@ from numba import types
 
 from transforms.blocks import Block
 from transforms.columns import column
-from transforms.events import EVENT_BATCH, EVENT_TYPE
+from transforms.events import EVENT_BATCH, EVENT_TYPE, NO_ID, VARIANT, codes
 from transforms.exact import billionths
 from transforms.grammar import COLUMNS, Header, parse_row
 from transforms.kernels import (
@@ -53,6 +53,7 @@ from transforms.session_keys import (
     session_key,
     uuid_key,
 )
+from transforms.variants import number_variants
 
 REJECTED_BATCH = pl.Schema(
     {
@@ -187,7 +188,7 @@ class _Rows:
         self._microseconds[at] = (row["event_time"] - _EPOCH) // dt.timedelta(microseconds=1)
         self._types[at] = EVENT_TYPES.index(row["event_type"])
         self._products[at] = row["product_id"]
-        self._categories[at] = _NONE if row["category_id"] is None else row["category_id"]
+        self._categories[at] = NO_ID if row["category_id"] is None else row["category_id"]
         self._category_codes[at] = self._code(row["category_code"])
         self._brands[at] = self._code(row["brand"])
         units = billionths(row["price"])
@@ -210,21 +211,22 @@ class _Rows:
 
     def event_batch(self) -> pl.DataFrame:
         """The rows as an event batch; the arrays are handed over, not copied."""
-        texts = pl.Series(self._dictionary, dtype=pl.Categorical)
+        texts = codes(pl.Series(self._dictionary, dtype=pl.Categorical))
+        variants = number_variants(
+            self._products[: self.count],
+            self._categories[: self.count],
+            texts[self._category_codes[: self.count]],
+            texts[self._brands[: self.count]],
+        )
         has_session = self._session_kinds[: self.count] != _MISSING
         columns = {
             "event_time": self._series(pa.timestamp("us", "UTC"), self._microseconds),
             "event_type": self._series(pa.uint8(), self._types).cat.to(EVENT_TYPE),
-            "product_id": self._series(pa.int64(), self._products),
-            "category_id": self._series(
-                pa.int64(), self._categories, self._categories[: self.count] != _NONE
-            ),
-            "category_code": texts.gather(self._series(pa.uint32(), self._category_codes)),
-            "brand": texts.gather(self._series(pa.uint32(), self._brands)),
             "price": self._series(pa.decimal128(38, MONEY_SCALE), self._prices),
             "user_id": self._series(pa.int64(), self._users),
             "session_high": self._series(pa.uint64(), self._session_high, has_session),
             "session_low": self._series(pa.uint64(), self._session_low, has_session),
+            VARIANT: pl.Series(variants),
         }
         return pl.DataFrame(columns, schema=EVENT_BATCH)
 
@@ -252,7 +254,6 @@ _TENS: Final = tuple(10**exponent for exponent in range(10))
 
 _LOW_HALF: Final = (1 << 64) - 1
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_NONE: Final = -1  # for a category_id
 _ODD: Final = -1  # what the kernel does not read; numbers of the grammar are not negative
 _MISSING, _UUID, _NAMED = range(3)  # kinds of sessions
 
@@ -611,7 +612,7 @@ def _read_lines(
         microseconds: Filled, as those below, with a value for each row that is read.
         event_types: Numbers of `EVENT_TYPES`.
         products: Ids.
-        categories: Ids, `_NONE` for NULL.
+        categories: Ids, `NO_ID` for NULL.
         category_codes: Numbers of texts, 0 for NULL.
         brands: The same.
         prices: Billionths, the low and the high half.

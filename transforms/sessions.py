@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 from numba import types
 
 from transforms.cleaning import Cleaned
@@ -16,7 +16,6 @@ from transforms.events import EVENT_SUMS, add_event, is_type, sums_of_arrays
 from transforms.exact import halves_of_money
 from transforms.kernels import Bytes, Flag, Integers, Numbers, Words, filled, given, kernel
 from transforms.numbering import number_keys
-from transforms.products import IndexedProducts
 from transforms.schema import (
     FCT_EVENTS,
     FCT_SESSIONS,
@@ -26,6 +25,7 @@ from transforms.schema import (
 )
 from transforms.sinks import TableBatch, dictionary_array
 from transforms.texts import fixed_width_array
+from transforms.variants import EncodedColumn
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Sessions:
     user_sessions: pl.Series
 
 
-def sessionize(cleaned: Cleaned, products: IndexedProducts, timeout_seconds: int) -> Sessions:
+def sessionize(cleaned: Cleaned, products: EncodedColumn, timeout_seconds: int) -> Sessions:
     """Cut each user_session where neighbouring events are more than the timeout apart.
 
     Args:
@@ -75,7 +75,7 @@ def sessionize(cleaned: Cleaned, products: IndexedProducts, timeout_seconds: int
         *of_sessions.arrays,
     )
     unique_products = np.zeros(of_sessions.count, np.int64)
-    _count_products(session_index, products.index.to_numpy(), len(products.text), unique_products)
+    _count_products(session_index, products.numbers, len(products.texts), unique_products)
     events = events.with_columns(pl.Series("session_index", session_index))
     visits = of_visits.frame(events, ("session_index", "session_number", "user_id"))
     visits = visits.with_columns(event_date=pl.col("event_time").dt.date())
@@ -199,15 +199,15 @@ def _cut_events(
     return visit + 1, session + 1, is_shared
 
 
-@kernel(types.void(given(types.uint32), given(types.uint32), types.int64, filled(types.int64)))
+@kernel(types.void(given(types.uint32), given(types.int32), types.int64, filled(types.int64)))
 def _count_products(
     session_index: Numbers,
-    products: Numbers,
+    products: npt.NDArray[np.int32],
     product_count: int,
     unique_products: Integers,
 ) -> None:
     """Count each session's distinct products; its events are neighbours."""
-    last_session = np.full(product_count, -1, np.int64)
+    last_session = np.full(product_count, len(unique_products), np.uint32)
     for row in range(len(products)):
         if last_session[products[row]] != session_index[row]:
             last_session[products[row]] = session_index[row]
@@ -321,15 +321,18 @@ def length_bucket() -> pl.Expr:
     )
 
 
-def event_table(shard: Sessions, products: IndexedProducts) -> TableBatch:
+def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> TableBatch:
     """The rows of fct_events, in the order of `shard.events`.
 
-    Texts are handed over as Parquet will store them: most are known once per session, visit or
-    product, and need no hashing to be found again.
+    Texts are handed over as Parquet will store them: all are known once per session, visit or
+    variant, and need no hashing to be found again.
+
+    Args:
+        shard: The sessions.
+        products: What the events say of their products, by column.
     """
     events, visits = shard.events, shard.visits
     users, first_visits = number_keys(visits["user_id"].to_numpy())
-    categories = events["category_id"].to_arrow().dictionary_encode()
     one, zero = pl.lit(1, pl.Int64), pl.lit(0, pl.Int64)
     flags = {
         "is_view": "view",
@@ -343,8 +346,6 @@ def event_table(shard: Sessions, products: IndexedProducts) -> TableBatch:
             "event_time",
             pl.col("event_time").dt.date().alias("event_date"),
             "event_type",
-            "brand",
-            "category_code",
             "price",
             one.alias("quantity"),
             *(
@@ -359,13 +360,14 @@ def event_table(shard: Sessions, products: IndexedProducts) -> TableBatch:
                 np.repeat(users, visits["events"]),
                 visits["user_id"].gather(first_visits).cast(pl.String),
             ),
-            "user_session": dictionary_array(events["session_number"], shard.user_sessions),
-            "session_id": dictionary_array(events["session_index"], shard.sessions["session_id"]),
-            "product_id": dictionary_array(products.index, products.text),
-            "category_id": pa.DictionaryArray.from_arrays(
-                categories.indices, categories.dictionary.cast(pa.large_string())
+            "user_session": dictionary_array(
+                events["session_number"].to_numpy(), shard.user_sessions
             ),
-        },
+            "session_id": dictionary_array(
+                events["session_index"].to_numpy(), shard.sessions["session_id"]
+            ),
+        }
+        | {name: dictionary_array(*column) for name, column in products.items()},
     )
 
 

@@ -13,20 +13,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from transforms import categories, churn, funnel, periods, products, rfm, segments, users
 from transforms.cleaning import (
-    VARIANTS,
     ambiguous_products,
     candidate_brands,
     clean,
     multi_brand_products,
 )
 from transforms.errors import RunError
-from transforms.events import EVENT_BATCH
+from transforms.events import EVENT_BATCH, VARIANT
+from transforms.numbering import with_room
 from transforms.parsing import parse_block
 from transforms.progress import Progress
 from transforms.quality import checked, counted
@@ -44,7 +45,7 @@ from transforms.shuffle import (
     take_frames,
 )
 from transforms.sinks import TableBatch
-from transforms.variants import Variants
+from transforms.variants import ProductFlags, columns_of, encoded_columns, known_variants
 
 Frames = dict[str, pl.DataFrame]
 
@@ -121,27 +122,25 @@ class ParseRanges(beam.DoFn):
 class ProductVariants(beam.DoFn):
     """Event batches → ("variants", frame): products' variants in a bundle, each once."""
 
-    _LIMIT: Final = 1 << 21  # variants; more than any shop has, for the memory of odd inputs
-
     def __init__(self) -> None:
-        self._variants = Variants(VARIANTS)
+        self._occurs = np.zeros(0, np.bool_)
 
     def start_bundle(self) -> None:
         """Begin with none."""
-        self._variants = Variants(VARIANTS)
+        self._occurs = np.zeros(0, np.bool_)
 
-    def process(self, element: NamedFrame) -> Iterator[NamedFrame]:
+    def process(self, element: NamedFrame) -> None:
         """Take in a batch."""
         name, frame = element
         if name == "events":
-            self._variants.add(frame)
-            if self._variants.count > self._LIMIT:
-                yield "variants", self._variants.frame()
-                self.start_bundle()
+            count = len(known_variants().product_id)
+            if count > len(self._occurs):
+                self._occurs = with_room(self._occurs, count)
+            self._occurs[frame[VARIANT].to_numpy()] = True
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send what was found."""
-        yield in_global_window(("variants", self._variants.frame()))
+        yield in_global_window(("variants", columns_of(np.flatnonzero(self._occurs))))
 
 
 @beam.typehints.with_output_types(Payload)
@@ -169,7 +168,7 @@ class FindCandidateBrands(beam.DoFn):
 
     def start_bundle(self) -> None:
         """The candidates are read once a bundle."""
-        self._candidates: pl.Series | None = None
+        self._candidates: ProductFlags | None = None
 
     def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
         """Look at one shard, if any product needs it."""
@@ -177,16 +176,13 @@ class FindCandidateBrands(beam.DoFn):
             found = collect_frames(self._store, ambiguous).get("ambiguous")
             if found is None:
                 return  # lost by the engine, as `read_suspects` will find
-            self._candidates = found.filter("many_brands")["product_id"]
-        candidates = self._candidates
-        if candidates.len():
+            self._candidates = ProductFlags(found.filter("many_brands")["product_id"])
+        if self._candidates.products.len():
             _, payloads = element
-            events = self._store.read_rows(
-                [payload for name, payload in payloads if name == "events"],
-                "product_id",
-                candidates,
+            events = self._store.read_variants(
+                [payload for name, payload in payloads if name == "events"], self._candidates
             )
-            for payload in self._store.put(candidate_brands(events, candidates)):
+            for payload in self._store.put(candidate_brands(events)):
                 yield "brands", payload
 
 
@@ -199,8 +195,8 @@ class SuspectProducts:
         many_categories: Those that occur with several category_ids.
     """
 
-    multi_brand: pl.Series
-    many_categories: pl.Series
+    multi_brand: ProductFlags
+    many_categories: ProductFlags
 
 
 def read_suspects(
@@ -215,9 +211,11 @@ def read_suspects(
     confirmed = collect_frames(store, brands).get("brands")
     if found is None or (confirmed is None and found["many_brands"].any()):
         raise RunError(_LOST)
+    multi_brand = (
+        found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed)
+    )
     return SuspectProducts(
-        found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed),
-        found.filter("many_categories")["product_id"],
+        ProductFlags(multi_brand), ProductFlags(found.filter("many_categories")["product_id"])
     )
 
 
@@ -240,15 +238,14 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
 BY_USER: Final = ("user_days", "user_sessions")
 TOUCHES_BY_USER: Final = ("touches", "purchases")
 PRODUCT_SUMS: Final = "product_sums"
-_SUMS_LIMIT: Final = 1 << 21  # rows; more than any shop has, for the memory of odd inputs
 PARTIALS_OF_SESSIONS: Final = ("session_funnel", "event_days", "counts")
 
 
 def session_shard_frames(
     events: pl.DataFrame,
     names: pl.DataFrame,
-    multi_brand: pl.Series,
-    many_categories: pl.Series,
+    suspects: SuspectProducts,
+    product_sums: products.ProductSums,
     *,
     timeout_seconds: int,
     shard: int,
@@ -258,26 +255,26 @@ def session_shard_frames(
     Args:
         events: All event batches of the shard.
         names: The names of its sessions that their keys do not tell.
-        multi_brand: Products whose events are dropped.
-        many_categories: Products that occur with several category_ids.
+        suspects: Products to treat in a way of their own.
+        product_sums: Takes in the kept events.
         timeout_seconds: Gap beyond which the next session starts.
         shard: Its number.
 
     Returns:
         The rows of fct_events and fct_sessions; and the frames named in `BY_USER`,
-        `TOUCHES_BY_USER`, `PARTIALS_OF_SESSIONS` and `PRODUCT_SUMS`.
+        `TOUCHES_BY_USER` and `PARTIALS_OF_SESSIONS`.
     """
-    cleaned = clean(events, names, multi_brand)
+    cleaned = clean(events, names, suspects.multi_brand)
     kept = cleaned.events
-    indexed = products.index_products(kept)
-    cut = sessionize(cleaned, indexed, timeout_seconds)
+    product_sums.add(kept)
+    described = encoded_columns(kept[VARIANT].to_numpy())
+    cut = sessionize(cleaned, described["product_id"], timeout_seconds)
     frames = {
         "user_days": users.user_days(cut.visits),
         # Few users have two sessions in a shard, so nothing is summed up yet.
         "user_sessions": users.session_terms(cut.sessions.with_columns(user_id="user"), "user_id"),
-        "touches": categories.touches(kept, many_categories, shard),
+        "touches": categories.touches(kept, suspects.many_categories, shard),
         "purchases": categories.purchases(kept),
-        PRODUCT_SUMS: indexed.sums,
         "session_funnel": funnel.session_funnel(cut.sessions),
         "event_days": periods.event_days(cut.visits),
         "counts": counted(
@@ -289,7 +286,7 @@ def session_shard_frames(
             }
         ),
     }
-    return [event_table(cut, indexed), session_table(cut)], frames
+    return [event_table(cut, described), session_table(cut)], frames
 
 
 @beam.typehints.with_output_types(
@@ -341,8 +338,8 @@ class ProcessSessionShards(beam.DoFn):
         tables, frames = session_shard_frames(
             events,
             received.get("session_names", SESSION_NAMES.to_frame()),
-            self._suspects.multi_brand,
-            self._suspects.many_categories,
+            self._suspects,
+            self._product_sums,
             timeout_seconds=self._rules.session_timeout_seconds,
             shard=shard,
         )
@@ -362,17 +359,12 @@ class ProcessSessionShards(beam.DoFn):
         ):
             for name in names:
                 yield TaggedOutput(tag, (name, frames.pop(name)))
-        self._product_sums.add(frames.pop(PRODUCT_SUMS))
-        if self._product_sums.count > _SUMS_LIMIT:
-            yield TaggedOutput(self.PRODUCTS, (PRODUCT_SUMS, self._product_sums.frame()))
-            self._product_sums = products.ProductSums()
         self._progress.add("sessionize", read)
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send the sums: most shards know most products."""
-        if self._product_sums.count:
-            sums = (PRODUCT_SUMS, self._product_sums.frame())
-            yield TaggedOutput(self.PRODUCTS, in_global_window(sums))
+        sums = (PRODUCT_SUMS, self._product_sums.frame())
+        yield TaggedOutput(self.PRODUCTS, in_global_window(sums))
 
 
 # Products -----------------------------------------------------------------------------------------
@@ -617,11 +609,16 @@ class DescribeUsers(beam.DoFn):
 @functools.cache
 def empty_session_frames() -> Frames:
     """The frames of a session shard without events; made once, not to be changed."""
-    none = pl.Series("product_id", [], pl.Int64)
-    names = SESSION_NAMES.to_frame()
-    return session_shard_frames(
-        EVENT_BATCH.to_frame(), names, none, none, timeout_seconds=0, shard=0
-    )[1]
+    none = ProductFlags(pl.Series("product_id", [], pl.Int64))
+    _, frames = session_shard_frames(
+        EVENT_BATCH.to_frame(),
+        SESSION_NAMES.to_frame(),
+        SuspectProducts(none, none),
+        products.ProductSums(),
+        timeout_seconds=0,
+        shard=0,
+    )
+    return frames | {PRODUCT_SUMS: products.ProductSums().frame()}
 
 
 @functools.cache

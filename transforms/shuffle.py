@@ -33,9 +33,10 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
-from transforms.events import without_nulls
+from transforms.events import VARIANT, without_nulls
 from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel, mixed
 from transforms.packing import ALIGNMENT, Layout, Piece, can_pack, pack, unpack, unpack_rows
+from transforms.variants import ProductFlags, interned, portable
 
 NamedFrame = tuple[str, pl.DataFrame]
 Payload = tuple[str, bytes]
@@ -86,13 +87,13 @@ def in_global_window(value: Any) -> WindowedValue:
 def encode_frame(frame: pl.DataFrame, compression: Literal["uncompressed", "lz4", "zstd"]) -> bytes:
     """Encode a frame as an Arrow IPC stream."""
     buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression=compression)
+    portable(frame).write_ipc_stream(buffer, compression=compression)
     return buffer.getvalue()
 
 
 def decode_frame(encoded: bytes) -> pl.DataFrame:
     """Decode an Arrow IPC stream."""
-    return pl.read_ipc_stream(encoded)
+    return interned(pl.read_ipc_stream(encoded))
 
 
 def hash_integers(integers: pl.Series) -> pl.Series:
@@ -130,8 +131,8 @@ class FrameStore(Protocol):
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Read payloads of frames of one schema, at least one, as one contiguous frame."""
 
-    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
-        """Read the rows of such payloads that have one of the values in a column."""
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+        """Read the rows of such payloads, of event batches, that are of some products."""
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Give back what a shard takes where it is stored: nothing reads it from here on."""
@@ -174,9 +175,10 @@ class InlineStore:
         """Decode payloads."""
         return _frame_of_streams(payloads)
 
-    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Decode payloads, and leave the other rows out."""
-        return self.read(payloads).filter(pl.col(column).is_in(values.implode()))
+        events = self.read(payloads)
+        return events.filter(pl.Series(wanted.known()[events[VARIANT].to_numpy()]))
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Nothing: the runner has them."""
@@ -202,7 +204,7 @@ def _stream(frame: pl.DataFrame) -> bytes:
 def _frame_of_streams(streams: Iterable[bytes | memoryview]) -> pl.DataFrame:
     """Decode Arrow IPC streams of frames of one schema, one behind the other."""
     table = pa.concat_tables(pa.ipc.open_stream(stream).read_all() for stream in streams)
-    return cast(pl.DataFrame, pl.from_arrow(table, rechunk=True))
+    return interned(cast(pl.DataFrame, pl.from_arrow(table, rechunk=True)))
 
 
 class _Reference(NamedTuple):
@@ -290,10 +292,10 @@ class SpillStore:
         pieces, streams = self._look(payloads)
         return unpack(pieces) if pieces else _frame_of_streams(streams)
 
-    def read_rows(self, payloads: Iterable[bytes], column: str, values: pl.Series) -> pl.DataFrame:
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Read rows of packed payloads."""
         pieces, _ = self._look(payloads)
-        return unpack_rows(pieces, column, values)
+        return unpack_rows(pieces, VARIANT, wanted.known())
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Remove the files of a shard: what is written next finds their memory in use."""

@@ -17,6 +17,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
+from transforms.columns import arrow_column
 from transforms.errors import RunError
 from transforms.quality import check_batch, measure_batch
 from transforms.schema import TABLES_BY_NAME, ColumnType, Table
@@ -47,18 +48,18 @@ TableBatch = tuple[str, pl.DataFrame, Encoded]
 """Rows of a table, whole for any key: its name, the frame, its encoded columns."""
 
 
-def dictionary_array(index: npt.NDArray[np.uint32] | pl.Series, texts: pl.Series) -> pa.Array:
+def dictionary_array(numbers: npt.NDArray[Any], texts: pl.Series) -> pa.Array:
     """A dictionary-encoded column whose distinct values are known.
 
     Parquet would otherwise hash every value to find them, at 70 ns each.
 
     Args:
-        index: The row of each value in the texts (UInt32, below 2^31).
+        numbers: The row of each value in the texts, of 32 bits; −1 for NULL.
         texts: The values (String), each once: Parquet gives up a dictionary that repeats one.
     """
-    numbers = index.to_numpy() if isinstance(index, pl.Series) else index
+    indexes = numbers.view(np.int32)
     return pa.DictionaryArray.from_arrays(
-        pa.array(numbers.view(np.int32)), texts.to_arrow(compat_level=_COMPATIBLE)
+        arrow_column(indexes, pa.int32(), indexes >= 0), texts.to_arrow(compat_level=_COMPATIBLE)
     )
 
 

@@ -13,9 +13,10 @@ from itertools import islice
 import pytest
 
 from pipelines.generate_events import main as generate
-from tests.transforms.frames import NO_PRODUCTS
+from tests.transforms.frames import NO_SUSPECTS
 from transforms.cleaning import session_shard
 from transforms.parsing import parse_block
+from transforms.products import ProductSums
 from transforms.reading import match_inputs, read_blocks, split_files
 from transforms.schema import FCT_EVENTS
 from transforms.shards import session_shard_frames
@@ -54,8 +55,8 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
         return session_shard_frames(
             parsed.events,
             parsed.session_names,
-            NO_PRODUCTS,
-            NO_PRODUCTS,
+            NO_SUSPECTS,
+            ProductSums(),
             timeout_seconds=3600,
             shard=0,
         )

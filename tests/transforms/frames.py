@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import polars as pl
 
-from transforms.cleaning import VARIANTS
-from transforms.events import EVENT_BATCH
+from transforms.events import EVENT_BATCH, VARIANT
 from transforms.session_keys import SESSION_NAMES, session_key
-from transforms.variants import Variants
+from transforms.shards import SuspectProducts
+from transforms.variants import ProductFlags, columns_of, with_variants
 
 START = datetime(2019, 10, 1, tzinfo=UTC)
 DEFAULTS = {
@@ -22,7 +22,21 @@ DEFAULTS = {
     "user_id": 7,
     "user_session": "s",
 }
-NO_PRODUCTS = pl.Series("product_id", [], pl.Int64)
+COLUMNS = {
+    **{name: dtype for name, dtype in EVENT_BATCH.items() if name != VARIANT},
+    "product_id": pl.Int64,
+    "category_id": pl.Int64,
+    "category_code": pl.Categorical,
+    "brand": pl.Categorical,
+}
+
+
+def flags_of(*products: int) -> ProductFlags:
+    """Products to treat in a way of their own."""
+    return ProductFlags(pl.Series("product_id", products, pl.Int64))
+
+
+NO_SUSPECTS = SuspectProducts(flags_of(), flags_of())
 
 
 def at(seconds: int = 0, days: int = 0) -> datetime:
@@ -32,7 +46,8 @@ def at(seconds: int = 0, days: int = 0) -> datetime:
 
 def events(*rows: dict[str, object]) -> pl.DataFrame:
     """An event batch of default rows with some values of their own."""
-    return pl.DataFrame([with_key({**DEFAULTS, **row}) for row in rows], schema=EVENT_BATCH)
+    frame = pl.DataFrame([with_key({**DEFAULTS, **row}) for row in rows], schema=COLUMNS)
+    return with_variants(frame)
 
 
 def with_key(row: dict[str, object]) -> dict[str, object]:
@@ -52,6 +67,4 @@ def session_names(*rows: dict[str, object]) -> pl.DataFrame:
 
 def variants_of(frame: pl.DataFrame) -> pl.DataFrame:
     """The products' variants of an event batch."""
-    variants = Variants(VARIANTS)
-    variants.add(frame)
-    return variants.frame()
+    return columns_of(frame[VARIANT].unique().to_numpy())

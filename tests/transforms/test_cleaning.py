@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.frames import NO_PRODUCTS, at, events, session_names, variants_of
+from tests.transforms.frames import at, events, flags_of, session_names, variants_of
 from transforms.cleaning import (
     ambiguous_products,
     candidate_brands,
@@ -16,6 +16,7 @@ from transforms.cleaning import (
     multi_brand_products,
 )
 from transforms.session_keys import SESSION_KEY
+from transforms.variants import with_products
 
 
 def kept(frame: pl.DataFrame, *columns: str) -> list[tuple[object, ...]]:
@@ -81,11 +82,11 @@ def test_each_row_counts_under_the_first_reason():
         {"product_id": 3, "user_session": None},
         {"product_id": 3, "user_session": None, "event_type": "cart"},
     ]
-    cleaned = clean(events(*rows), session_names(*rows), pl.Series("product_id", [2]))
+    cleaned = clean(events(*rows), session_names(*rows), flags_of(2))
     assert cleaned.duplicate == 2
     assert cleaned.multi_brand_product == 2
     assert cleaned.missing_session == 2
-    assert cleaned.events["product_id"].to_list() == [1]
+    assert with_products(cleaned.events)["product_id"].to_list() == [1]
 
 
 ROWS = st.lists(
@@ -111,7 +112,7 @@ ROWS = st.lists(
 def test_cleaning_is_what_the_rules_say_row_by_row(rows, multi_brand):
     frame = events(*rows)
     names = session_names(*rows)
-    cleaned = clean(frame, names, pl.Series("product_id", multi_brand, pl.Int64))
+    cleaned = clean(frame, names, flags_of(*multi_brand))
     distinct = drop_duplicates(frame)
     ambiguous = distinct.filter(pl.col("product_id").is_in(multi_brand))
     rest = distinct.filter(~pl.col("product_id").is_in(multi_brand))
@@ -119,9 +120,11 @@ def test_cleaning_is_what_the_rules_say_row_by_row(rows, multi_brand):
     assert cleaned.multi_brand_product == ambiguous.height
     assert cleaned.missing_session == rest["session_high"].null_count()
     columns = ("user_session", "event_time", "event_type", "product_id", "brand")
-    found = cleaned.events.with_columns(
-        user_session=cleaned.user_sessions.gather(cleaned.events["session_number"])
-    ).select(columns)
+    found = (
+        with_products(cleaned.events)
+        .with_columns(user_session=cleaned.user_sessions.gather(cleaned.events["session_number"]))
+        .select(columns)
+    )
     rest = rest.join(names, on=SESSION_KEY)
     expected = rest.select(columns)
     assert sorted(found.rows(), key=repr) == sorted(expected.rows(), key=repr)
@@ -147,11 +150,10 @@ def test_a_brand_that_only_duplicates_have_makes_no_product_ambiguous():
         events({"brand": "b"}, {"brand": "a"}, {"product_id": 2, "brand": "a"}),
         events({"brand": "a", "user_session": "t"}, {"product_id": 2, "brand": "b", "user_id": 9}),
     ]
-    candidates = pl.Series("product_id", [1, 2])
-    brands = pl.concat([candidate_brands(shard, candidates) for shard in shards])
+    brands = pl.concat([candidate_brands(shard) for shard in shards])
     assert multi_brand_products(brands).to_list() == [2]
 
 
 def test_nothing_is_cleaned_to_nothing():
-    cleaned = clean(events({}).clear(), session_names(), NO_PRODUCTS)
+    cleaned = clean(events({}).clear(), session_names(), flags_of())
     assert cleaned.events.height == cleaned.duplicate == cleaned.missing_session == 0

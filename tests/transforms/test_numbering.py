@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.numbering import Numbering, number_keys
+from transforms.events import NO_CODE
+from transforms.numbering import Numbering, number_codes, number_keys
 
 KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
 
@@ -50,3 +51,21 @@ def test_a_matrix_has_a_key_in_each_row():
 def test_of_no_keys_there_are_no_numbers(keys):
     numbers, firsts = number_keys(keys)
     assert len(numbers) == len(firsts) == 0
+
+
+@given(st.data(), st.integers(1, 3), st.integers(1, 6))
+def test_codes_are_numbered_in_the_order_in_which_they_are_first_seen(data, width, items):
+    code = st.sampled_from([0, 1, 2, 300, NO_CODE])
+    row = st.lists(code, min_size=width, max_size=width)
+    codes = data.draw(st.lists(row, min_size=items, max_size=items))
+    rows = data.draw(st.lists(st.integers(0, items - 1), max_size=20))
+    found = number_codes(
+        np.array(rows, np.uint32), np.array(codes, np.uint32), np.full(width, 301, np.int64)
+    )
+    for column, (numbers, firsts) in enumerate(found):
+        of_rows = [codes[item][column] for item in rows]
+        distinct = list(dict.fromkeys(found for found in of_rows if found != NO_CODE))
+        assert numbers.tolist() == [
+            -1 if found == NO_CODE else distinct.index(found) for found in of_rows
+        ]
+        assert firsts.tolist() == [rows[of_rows.index(found)] for found in distinct]

@@ -29,6 +29,7 @@ from transforms.grammar import (
 )
 from transforms.parsing import REJECTED_BATCH, parse_block
 from transforms.session_keys import SESSION_KEY, session_texts
+from transforms.variants import with_products
 
 HEADER = Header(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)
@@ -47,13 +48,13 @@ def parsed(data: bytes, header: Header = HEADER, offset: int = 0):
     assert block.rejected.schema == REJECTED_BATCH
     assert block.rows_read == block.events.height + block.rejected.height
     assert set(block.rejected["source_file"]) <= {"a.csv"}
-    events = validate(block.events).with_columns(
+    events = with_products(validate(block.events)).with_columns(
         pl.col("event_time").dt.replace_time_zone(None),
         pl.col("event_type", "category_code", "brand").cast(pl.String),
     )
     keys = events.select(SESSION_KEY).drop_nulls().unique()
     names = keys.with_columns(session_texts(keys, block.session_names))
-    events = events.join(names, on=SESSION_KEY, how="left").drop(SESSION_KEY)
+    events = events.join(names, on=SESSION_KEY, how="left").select(COLUMNS)
     return events.rows(), block.rejected.drop("source_file").rows()
 
 
@@ -205,7 +206,7 @@ def test_a_row_of_50_megabytes_is_text_like_any_other():
     brand = "x" * (50 << 20)
     data = "\n".join([line(brand="a"), line(brand=brand), line(user_id=brand)]).encode()
     block = parse_block(Block.of("a.csv", 0, data), HEADER)
-    assert block.events["brand"].cast(pl.String).to_list() == ["a", brand]
+    assert with_products(block.events)["brand"].cast(pl.String).to_list() == ["a", brand]
     assert block.rejected["reason"].to_list() == ["bad_user_id"]
     assert block.rejected["raw"].to_list() == [line(user_id=brand)[:10_000]]
 
@@ -214,8 +215,12 @@ def test_any_number_of_texts_is_told_apart():
     brands = [f"{'brand ' * (number % 4)}{number}" for number in range(3000)]
     data = "\n".join(line(brand=brand, category_code=f"c{brand}") for brand in brands * 2).encode()
     block = parse_block(Block.of("a.csv", 0, data), HEADER)
-    assert block.events["brand"].cast(pl.String).to_list() == brands * 2
-    assert block.events["category_code"].cast(pl.String).to_list() == [f"c{b}" for b in brands] * 2
+    events = with_products(block.events)
+    assert events["brand"].cast(pl.String).to_list() == brands * 2
+    assert (
+        with_products(block.events)["category_code"].cast(pl.String).to_list()
+        == [f"c{b}" for b in brands] * 2
+    )
 
 
 def test_text_is_lower_cased_as_python_does():

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.frames import NO_PRODUCTS, at, events, session_names
+from tests.transforms.frames import at, events, flags_of, session_names
 from transforms.cleaning import clean
 from transforms.event_ids import event_ids
-from transforms.events import EVENT_TYPE
-from transforms.products import index_products
+from transforms.events import EVENT_TYPE, VARIANT
 from transforms.sessions import (
     event_table,
     length_bucket,
@@ -22,14 +21,16 @@ from transforms.sessions import (
     session_table,
     sessionize,
 )
+from transforms.variants import encoded_columns, with_variants
 
 
 def test_dictionaries_hold_a_text_once():
     rows = [{"user_id": 7, "event_time": at(days=day, seconds=day * 4000)} for day in (0, 0, 1, 2)]
     frame, names = events(*rows, {"user_id": 8}), session_names(*rows)
-    cleaned = clean(frame, names, NO_PRODUCTS)
-    indexed = index_products(cleaned.events)
-    _, _, encoded = event_table(sessionize(cleaned, indexed, 3600), indexed)
+    cleaned = clean(frame, names, flags_of())
+    products = encoded_columns(cleaned.events[VARIANT].to_numpy())
+    shard = sessionize(cleaned, products["product_id"], 3600)
+    _, _, encoded = event_table(shard, products)
     dictionaries = {
         name: array.dictionary.to_pylist()
         for name, array in encoded.items()
@@ -41,8 +42,9 @@ def test_dictionaries_hold_a_text_once():
 
 
 def sessions_of(*rows: dict[str, object], timeout: int = 3600) -> list[dict[str, object]]:
-    cleaned = clean(events(*rows), session_names(*rows), NO_PRODUCTS)
-    shard = sessionize(cleaned, index_products(cleaned.events), timeout)
+    cleaned = clean(events(*rows), session_names(*rows), flags_of())
+    products = encoded_columns(cleaned.events[VARIANT].to_numpy())
+    shard = sessionize(cleaned, products["product_id"], timeout)
     _, frame, _ = session_table(shard)
     return frame.sort("session_id").to_dicts()
 
@@ -161,9 +163,12 @@ def test_event_ids_are_the_md5_of_the_key(rows):
             "user_id": pl.Series(columns[2], dtype=pl.Int64),
             "product_id": pl.Series(columns[3], dtype=pl.Int64),
             "session_number": pl.Series(range(len(rows)), dtype=pl.UInt32),
+            "category_id": pl.Series([None] * len(rows), dtype=pl.Int64),
+            "category_code": pl.Series([None] * len(rows), dtype=pl.Categorical),
+            "brand": pl.Series([None] * len(rows), dtype=pl.Categorical),
         }
     ).with_columns(pl.col("event_time").dt.replace_time_zone("UTC"))
-    found = event_ids(frame, pl.Series(columns[4], dtype=pl.String))
+    found = event_ids(with_variants(frame), pl.Series(columns[4], dtype=pl.String))
     assert [bytes(row).decode() for row in found] == [
         hashlib.md5(f"{time}|{kind}|{user}|{product}|{session}".encode()).hexdigest()  # noqa: S324
         for time, kind, user, product, session in rows

@@ -70,7 +70,7 @@ from transforms.shuffle import (
 )
 from transforms.sinks import StageTables
 
-_SHARD_BYTES: Final = 32 << 20  # of CSV: about a quarter of a million events
+_SHARD_BYTES: Final = 48 << 20  # of CSV: about 360,000 events
 _SMALL_BYTES: Final = 24 << 20  # of CSV, for which a second worker would bring nothing
 
 

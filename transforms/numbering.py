@@ -30,6 +30,14 @@ from transforms.kernels import (
 _FEWEST_SLOTS: Final = 16
 
 
+@helper
+def _hash_of(keys: Words, row: Integer) -> Word:
+    hashed = Word(0)
+    for column in range(keys.shape[1]):
+        hashed = mixed(hashed, keys[row, column])
+    return hashed
+
+
 class Numbering:
     """Numbers distinct keys from 0 on, in the order in which they are first seen.
 
@@ -83,6 +91,23 @@ def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
     """Number the distinct keys of rows: see `Numbering.add`."""
     keys = _matrix(columns)
     return Numbering(keys.shape[1]).add(keys)
+
+
+def count_keys(*columns: npt.NDArray[Any]) -> int:
+    """The number of distinct keys of rows: for keys of which few or none occur twice."""
+    keys = _matrix(columns)
+    hashes = np.empty(len(keys), np.uint64)
+    _hash_keys(keys, hashes)
+    # Keys of different hashes are different; only where hashes meet need they be compared.
+    distinct = len(number_keys(hashes)[1])
+    return distinct if distinct == len(keys) else len(number_keys(keys)[1])
+
+
+@kernel(types.void(given(types.uint64, 2), filled(types.uint64)))
+def _hash_keys(keys: Words, hashes: Words) -> None:
+    """Fill in the hash of each key."""
+    for row in range(len(keys)):
+        hashes[row] = _hash_of(keys, row)
 
 
 def number_codes(
@@ -166,14 +191,6 @@ def with_room(rows: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
     larger = np.zeros((max(room, 2 * len(rows)), *rows.shape[1:]), rows.dtype)
     larger[: len(rows)] = rows
     return larger
-
-
-@helper
-def _hash_of(keys: Words, row: Integer) -> Word:
-    hashed = Word(0)
-    for column in range(keys.shape[1]):
-        hashed = mixed(hashed, keys[row, column])
-    return hashed
 
 
 @helper

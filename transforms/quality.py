@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from transforms.errors import RunError
 from transforms.events import MONEY
-from transforms.numbering import number_keys
+from transforms.numbering import count_keys
 from transforms.schema import (
     DATA_QUALITY,
     REJECT_REASONS,
@@ -142,7 +142,7 @@ def _surplus_keys(key: Sequence[str], frame: pl.DataFrame, encoded: Mapping[str,
     """The number of rows whose key an earlier row has."""
     if key[0] in encoded:  # texts of one length, and no other column
         (texts,) = (encoded[name] for name in key)
-        return len(texts) - len(number_keys(words_of_texts(texts))[1])
+        return len(texts) - count_keys(words_of_texts(texts))
     keys = frame.select(key)
     # Keys of different hashes are different; only where hashes meet need they be compared.
     if keys.hash_rows().n_unique() == keys.height:

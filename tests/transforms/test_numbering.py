@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.events import NO_CODE
-from transforms.numbering import Numbering, number_codes, number_keys
+from transforms.numbering import Numbering, count_keys, number_codes, number_keys
 
 KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
 
@@ -25,6 +25,12 @@ def test_keys_are_numbered_in_the_order_in_which_they_are_first_seen(batches):
         assert firsts.tolist() == [keys.index(key) for key in new]
         assert numbering.count == len(known)
         assert numbering.keys.view(np.int64).tolist() == [list(key) for key in known]
+
+
+@given(KEYS)
+def test_distinct_keys_are_counted(keys):
+    first, second = (np.array([key[place] for key in keys], np.int64) for place in range(2))
+    assert count_keys(first, second) == len(set(keys))
 
 
 def test_many_keys_that_hash_alike_are_told_apart():

@@ -25,7 +25,7 @@ from transforms.sinks import stage
 
 ROWS = 120_000
 TURNS = 5
-BOUNDS = {"parse": 5.5, "shuffle": 2.5, "session shard": 10.0, "write": 4.0}
+BOUNDS = {"parse": 5.5, "shuffle": 1.6, "session shard": 8.0, "write": 4.0}
 """CPU time of a step in units of SHA-512's over the CSV."""
 
 

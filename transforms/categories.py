@@ -53,7 +53,8 @@ def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.Dat
     )
     distinct = events["session_number", "user_id", VARIANT][touched[:count]]
     variants = distinct[VARIANT].to_numpy()
-    described, is_product = columns_of(variants), pl.Series(is_ambiguous[variants])
+    described = columns_of(variants, ("category_id", "product_id"))
+    is_product = pl.Series(is_ambiguous[variants])
     rows = distinct.select(
         "user_id",
         pl.lit(value=True).alias("is_user"),

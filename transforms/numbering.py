@@ -73,8 +73,7 @@ class Numbering:
         """
         keys = _matrix(columns)
         known, room = self.count, self.count + len(keys)
-        if room > len(self._keys):
-            self._keys = with_room(self.keys, room)
+        self._keys = with_room(self._keys, room)
         if len(self._slots) < _FEWEST_SLOTS + 4 * room:
             # Few of the slots are in use as long as few keys are distinct, to stay in the cache.
             self._slots = np.empty(_FEWEST_SLOTS + 4 * len(self._keys), np.int32)
@@ -96,11 +95,17 @@ def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
 def count_keys(*columns: npt.NDArray[Any]) -> int:
     """The number of distinct keys of rows: for keys of which few or none occur twice."""
     keys = _matrix(columns)
+    # Keys of different hashes are different; only where hashes meet need they be compared.
+    distinct = len(number_keys(hash_keys(keys))[1])
+    return distinct if distinct == len(keys) else len(number_keys(keys)[1])
+
+
+def hash_keys(*columns: npt.NDArray[Any]) -> Words:
+    """Hashes of the keys of rows, the same on any machine."""
+    keys = _matrix(columns)
     hashes = np.empty(len(keys), np.uint64)
     _hash_keys(keys, hashes)
-    # Keys of different hashes are different; only where hashes meet need they be compared.
-    distinct = len(number_keys(hashes)[1])
-    return distinct if distinct == len(keys) else len(number_keys(keys)[1])
+    return hashes
 
 
 @kernel(types.void(given(types.uint64, 2), filled(types.uint64)))
@@ -187,7 +192,9 @@ def _matrix(columns: Sequence[npt.NDArray[Any]]) -> Words:
 
 
 def with_room(rows: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
-    """The rows of an array and zeros behind them: `room` rows, or twice as many as there were."""
+    """An array with room for so many rows: itself, or one of at least twice as many, with zeros."""
+    if room <= len(rows):
+        return rows
     larger = np.zeros((max(room, 2 * len(rows)), *rows.shape[1:]), rows.dtype)
     larger[: len(rows)] = rows
     return larger

@@ -4,7 +4,7 @@ Bytes that are written are the dearest part of a run: memory that was not in use
 3 ns a byte on a virtual machine. Every column is one or more columns of 64-bit words (`_words`),
 and a column of words is stored as its differences to the least of them, in the fewest of 0, 1, 2, 4
 or 8 bytes that hold the largest. Times of whole seconds and money of whole cents are divided first.
-An event takes 30 bytes instead of 53.
+An event takes 33 bytes instead of 53.
 """
 
 from __future__ import annotations

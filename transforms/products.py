@@ -31,9 +31,8 @@ class ProductSums:
     def add(self, events: pl.DataFrame) -> None:
         """Take in kept events."""
         count = len(known_variants().product_id)
-        if count > len(self._sums):
-            self._sums = with_room(self._sums, count)
-            self._revenue = with_room(self._revenue, count)
+        self._sums = with_room(self._sums, count)
+        self._revenue = with_room(self._revenue, count)
         _add_events(
             events[VARIANT].to_numpy(),
             events["event_type"].to_physical().to_numpy(),

@@ -133,9 +133,7 @@ class ProductVariants(beam.DoFn):
         """Take in a batch."""
         name, frame = element
         if name == "events":
-            count = len(known_variants().product_id)
-            if count > len(self._occurs):
-                self._occurs = with_room(self._occurs, count)
+            self._occurs = with_room(self._occurs, len(known_variants().product_id))
             self._occurs[frame[VARIANT].to_numpy()] = True
 
     def finish_bundle(self) -> Iterator[Any]:

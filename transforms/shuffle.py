@@ -34,7 +34,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from numba import types
 
 from transforms.events import VARIANT, without_nulls
-from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel, mixed
+from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel
+from transforms.numbering import hash_keys
 from transforms.packing import ALIGNMENT, Layout, Piece, can_pack, pack, unpack, unpack_rows
 from transforms.variants import ProductFlags, interned, portable
 
@@ -98,16 +99,7 @@ def decode_frame(encoded: bytes) -> pl.DataFrame:
 
 def hash_integers(integers: pl.Series) -> pl.Series:
     """Hashes of integers of 64 bits (UInt64), the same on any machine; NULL is as 0."""
-    hashes = np.empty(len(integers), np.uint64)
-    hash_words(without_nulls(integers, 0).view(np.uint64), hashes)
-    return pl.Series(hashes)
-
-
-@kernel(types.void(given(types.uint64), filled(types.uint64)))
-def hash_words(words: Words, hashes: Words) -> None:
-    """Fill in the words' hashes."""
-    for row in range(len(words)):
-        hashes[row] = mixed(Word(0), words[row])
+    return pl.Series(hash_keys(without_nulls(integers, 0)))
 
 
 class FrameStore(Protocol):

@@ -8,6 +8,7 @@ them; where a frame leaves the process it holds the columns (`portable`, `intern
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -82,10 +83,9 @@ class _Dictionary:
         self, product_id: Integers, category_id: Integers, category_code: Numbers, brand: Numbers
     ) -> None:
         count = self._variants.count
-        if count > len(self._codes):
-            self._product_id = with_room(self._product_id, count)
-            self._category_id = with_room(self._category_id, count)
-            self._codes = with_room(self._codes, count)
+        self._product_id = with_room(self._product_id, count)
+        self._category_id = with_room(self._category_id, count)
+        self._codes = with_room(self._codes, count)
         products, _ = self._products.add(product_id)
         categories, _ = self._categories.add(category_id)
         categories[category_id == NO_ID] = NO_CODE
@@ -118,9 +118,11 @@ def known_variants() -> KnownVariants:
     return _DICTIONARY.known
 
 
-def columns_of(variants: Integers | Numbers) -> pl.DataFrame:
-    """The `VARIANT_COLUMNS` of variants."""
-    return pl.DataFrame([_column_of(name, variants) for name in VARIANT_COLUMNS])
+def columns_of(
+    variants: Integers | Numbers, names: Sequence[str] = VARIANT_COLUMNS
+) -> pl.DataFrame:
+    """The `VARIANT_COLUMNS` of variants, or some of them."""
+    return pl.DataFrame([_column_of(name, variants) for name in names])
 
 
 def _column_of(name: str, variants: Integers | Numbers) -> pl.Series:

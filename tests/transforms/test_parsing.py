@@ -217,10 +217,7 @@ def test_any_number_of_texts_is_told_apart():
     block = parse_block(Block.of("a.csv", 0, data), HEADER)
     events = with_products(block.events)
     assert events["brand"].cast(pl.String).to_list() == brands * 2
-    assert (
-        with_products(block.events)["category_code"].cast(pl.String).to_list()
-        == [f"c{b}" for b in brands] * 2
-    )
+    assert events["category_code"].cast(pl.String).to_list() == [f"c{b}" for b in brands] * 2
 
 
 def test_text_is_lower_cased_as_python_does():

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import zstandard
+from backports import zstd
 from isal import igzip
 
 from transforms.schema import EVENT_TYPES
@@ -674,7 +674,7 @@ def compressed(file: BinaryIO, path: Path) -> contextlib.AbstractContextManager[
     if path.suffix == ".gz":
         return igzip.IGzipFile(path.stem, "wb", fileobj=file, mtime=0)
     if path.suffix == ".zst":
-        return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
+        return zstd.ZstdFile(file, "wb")
     return contextlib.nullcontext(file)
 
 

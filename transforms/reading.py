@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import bz2
+import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from itertools import accumulate, groupby
-from typing import Final, Protocol, cast
+from typing import Any, Final, cast
 
 import numpy as np
-import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from backports import zstd
 from isal import igzip, igzip_lib
 
 from transforms.blocks import PADDING, Block, Origin
 from transforms.errors import InputError
 from transforms.grammar import BOM, Header, parse_header
-
-
-class SupportsRead(Protocol):
-    """Something to read bytes from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes; none at the end."""
-
 
 BLOCK_BYTES: Final = 16 << 20
 """Bytes of CSV that are parsed at once: enough for vectorised work, little enough for memory."""
@@ -171,8 +165,8 @@ def read_header(path: str) -> tuple[Header, int]:
     Raises:
         InputError: The header is wrong or the file cannot be read.
     """
-    with _open(path) as stream:
-        for block in _lines(stream, path, 0, _LINE_BYTES):
+    with _open(path) as file:
+        for block in _lines(_decompressed(file, path), path, 0, sys.maxsize, _LINE_BYTES):
             data = block.data()
             position = len(BOM) if not block.offset and data.startswith(BOM) else 0
             while position < len(data):
@@ -193,12 +187,15 @@ def _compression_ratio(path: str) -> float:
     if not compression_suffix(path):
         return 1
     stored = csv = 0
-    with _open(path) as stream:
-        for data in _decompress(stream, path, _LINE_BYTES):
+    with _open(path) as file:
+        stream = _decompressed(file, path)
+        while True:
+            with _damage_named(path, csv):
+                data = stream.read(_LINE_BYTES)
             # Where more of the file is asked for, all that came before is decompressed.
-            if stored >= _STORED_BYTES and stream.tell() > stored:
+            if not data or (stored >= _STORED_BYTES and file.tell() > stored):
                 break
-            stored = stream.tell()
+            stored = file.tell()
             csv += len(data)
     return csv / stored
 
@@ -231,151 +228,107 @@ def read_blocks(ranges: InputRanges) -> Iterator[Block]:
 
 def _blocks(part: InputRange) -> Iterator[Block]:
     """Read a range: blocks of whole rows, each good until the next is asked for."""
-    path = part.file.path
-    with _open(path) as stream:
-        blocks: Iterator[Block]
+    path, end, size = part.file.path, part.end, BLOCK_BYTES
+    with _open(path) as file:
+        stream, position = _decompressed(file, path), 0
         if part.file.suffix:
-            blocks = (
-                block
-                for number, block in enumerate(_lines(stream, path, 0, BLOCK_BYTES))
-                if number % part.stride == part.start
-            )
-        else:
-            blocks = _range_lines(stream, part)
-        for block in blocks:
-            if block.offset + len(block) > part.file.rows_start:
+            # What there will be is only estimated, and a buffer costs what it could hold.
+            end, size = sys.maxsize, min(size, max(_STORED_BYTES, 2 * part.file.csv_bytes))
+        elif part.start:
+            # The range begins with a row only where the byte before it ends one.
+            position = stream.seek(part.start - 1)
+            position += len(stream.readline(end - position))
+        for number, block in enumerate(_lines(stream, path, position, end, size)):
+            is_ours = not part.file.suffix or number % part.stride == part.start
+            if is_ours and block.offset + len(block) > part.file.rows_start:
                 yield block.behind(part.file.rows_start)
 
 
-def _range_lines(stream: BufferedIOBase, part: InputRange) -> Iterator[Block]:
-    """Blocks of the rows whose first byte lies in a range of a plain file."""
-    position = part.start
-    if position:
-        # The range begins with a row only where the byte before it ends one.
-        stream.seek(position - 1)
-        position = _skip_line(stream, position - 1, part.end)
-    # One buffer for all blocks: fresh memory costs more than what is read into it.
-    buffer = bytearray(min(BLOCK_BYTES, part.end - part.start) + len(PADDING))
-    while position < part.end:
-        stream.seek(position)
-        wanted = min(len(buffer) - len(PADDING), part.end - position)
-        size = stream.readinto(memoryview(buffer)[:wanted])
-        if not size:
-            break
-        cut = buffer.rfind(b"\n", 0, size) + 1
-        if cut == size or (cut and position + size < part.end):
-            # What is behind the last whole line is read again, with the next block.
-            buffer[cut : cut + len(PADDING)] = PADDING
-            block = Block(
-                [Origin(0, part.file.path, position)],
-                np.frombuffer(buffer, np.uint8, cut + len(PADDING)),
-            )
-        else:
-            block = Block.of(part.file.path, position, bytes(buffer[:size]), _rest_of_line(stream))
-        yield block
-        position += len(block)
+def _lines(stream: BufferedIOBase, path: str, offset: int, end: int, size: int) -> Iterator[Block]:
+    """Blocks of the lines that begin between two offsets, each good until the next is asked for.
 
-
-def _skip_line(stream: BufferedIOBase, position: int, end: int) -> int:
-    """The position behind the next newline, or `end` if that is not before it."""
-    while position < end:
-        data = stream.read(min(_LINE_BYTES, end - position))
-        if not data:
-            break
-        newline = data.find(b"\n")
-        if newline >= 0:
-            return position + newline + 1
-        position += len(data)
-    return end
-
-
-def _rest_of_line(stream: BufferedIOBase) -> bytes:
-    """Read up to and with the next newline."""
-    parts = []
-    while data := stream.read(_LINE_BYTES):
-        newline = data.find(b"\n")
-        if newline >= 0:
-            parts.append(data[: newline + 1])
-            break
-        parts.append(data)
-    return b"".join(parts)
-
-
-_LINE_BYTES: Final = 1 << 16
-_ISAL_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says an instance
-_STORED_BYTES: Final = 1 << 20
-
-
-def _lines(stream: BufferedIOBase, path: str, offset: int, size: int) -> Iterator[Block]:
-    """Blocks of whole lines of a stream."""
-    rest: list[bytes] = []
-    for data in _decompress(stream, path, size):
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            block = Block.of(path, offset, *rest, data[:cut])
-            yield block
-            offset += len(block)
-            rest = []
-        rest.append(data[cut:])
-    block = Block.of(path, offset, *rest)
-    if len(block):
-        yield block
-
-
-def _decompress(stream: BufferedIOBase, path: str, size: int) -> Iterator[bytes]:
-    """Read a stream piece by piece, decompressed as its path's suffix says.
+    Args:
+        stream: The lines, after decompression; it stands at the first offset.
+        path: Where they are from.
+        offset: The offset.
+        end: The offset behind them.
+        size: Bytes of a block, if no line is longer.
 
     Raises:
         InputError: The compressed data is damaged or cut off.
     """
+    # One buffer for all blocks: fresh memory costs more than what is read into it.
+    buffer = bytearray(min(size, end - offset) + len(PADDING))
+    rest = b""  # of the block before: the beginning of a line
+    while offset < end:
+        wanted = min(len(buffer) - len(PADDING), end - offset)
+        buffer[: len(rest)] = rest
+        filled = len(rest)
+        with memoryview(buffer) as view, _damage_named(path, offset):
+            while filled < wanted and (count := stream.readinto(view[filled:wanted])):
+                filled += count
+        if not filled:
+            break
+        cut = buffer.rfind(b"\n", 0, filled) + 1
+        is_last = filled < wanted or offset + filled == end
+        if cut == filled or (cut and not is_last):
+            rest = bytes(buffer[cut:filled])
+            buffer[cut : cut + len(PADDING)] = PADDING
+            lines = np.frombuffer(buffer, np.uint8, cut + len(PADDING))
+            block = Block([Origin(0, path, offset)], lines)
+        else:
+            with _damage_named(path, offset + filled):
+                line_end = stream.readline()
+            block, rest = Block.of(path, offset, bytes(buffer[:filled]), line_end), b""
+        yield block
+        offset += len(block)
+
+
+_LINE_BYTES: Final = 1 << 16
+_STORED_BYTES: Final = 1 << 20
+
+_DECOMPRESSORS: Final[Mapping[str, Callable[[BufferedIOBase], BufferedIOBase]]] = {
+    ".gz": lambda stored: igzip.GzipFile(fileobj=stored, mode="rb"),
+    ".zst": zstd.ZstdFile,
+    ".bz2": bz2.BZ2File,
+}
+_TESTED_BY: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+_DAMAGED: Final = (
+    OSError,
+    EOFError,
+    zlib.error,
+    cast(type[Exception], igzip_lib.IsalError),  # its stub says an instance
+    zstd.ZstdError,
+)
+
+
+def _decompressed(stream: BufferedIOBase, path: str) -> BufferedIOBase:
+    """What a stream holds, decompressed as its path's suffix says."""
     suffix = compression_suffix(path)
-    if suffix == ".gz":
-        pieces = _read_pieces(igzip.GzipFile(fileobj=stream, mode="rb"), size)
-    elif suffix == ".zst":
-        pieces = _zstd_pieces(stream)
-    elif suffix == ".bz2":
-        pieces = _read_pieces(bz2.BZ2File(stream), size)
-    else:
-        pieces = _read_pieces(stream, size)
-    done = 0
-    try:
-        for data in pieces:
-            done += len(data)
-            yield data
-    except (OSError, EOFError, zlib.error, _ISAL_ERROR, zstandard.ZstdError) as error:
-        raise InputError(
-            f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
-            "copy the file again, and check it with "
-            + {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}.get(suffix, "ls")
-            + f" -t '{path}'"
-        ) from error
+    return _DECOMPRESSORS[suffix](stream) if suffix else stream
 
 
-def _read_pieces(stream: SupportsRead, size: int) -> Iterator[bytes]:
-    """Read a stream to its end."""
-    while data := stream.read(size):
-        yield data
+@contextmanager
+def _damage_named(path: str, done: int) -> Iterator[None]:
+    """Say which file could not be read, and about where.
 
-
-def _zstd_pieces(stream: BufferedIOBase) -> Iterator[bytes]:
-    """Decompress one Zstandard frame after the other.
-
-    The library's own stream reader takes a frame that is cut off for its end.
+    Args:
+        path: The file.
+        done: Bytes of CSV that were read before.
 
     Raises:
-        EOFError: The last frame is cut off.
+        InputError: The file cannot be read, or is damaged or cut off.
     """
-    frame = None
-    for stored in _read_pieces(stream, _STORED_BYTES):
-        data = stored
-        while data:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(data)
-            data = frame.unused_data
-            if frame.eof:
-                frame = None
-    if frame is not None:
-        raise EOFError("the last frame has no end")
+    try:
+        yield
+    except _DAMAGED as error:
+        tool = _TESTED_BY.get(compression_suffix(path))
+        if tool is None:
+            raise InputError(f"{path}: cannot be read behind byte {done:,} ({error})") from error
+        raise InputError(
+            f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
+            f"copy the file again, and check it with {tool} -t '{path}'"
+        ) from error
 
 
 def _open(path: str) -> BufferedIOBase:
@@ -385,7 +338,8 @@ def _open(path: str) -> BufferedIOBase:
         InputError: It cannot be opened.
     """
     try:
-        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        stream: Any = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     except Exception as error:  # each file system has errors of its own
         raise InputError(f"{path}: cannot be opened ({error})") from error
-    return cast(BufferedIOBase, stream)
+    # What a file system gives may read lines byte by byte.
+    return stream if isinstance(stream, BufferedReader) else BufferedReader(stream, _LINE_BYTES)

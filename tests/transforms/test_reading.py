@@ -160,8 +160,7 @@ def test_blocks_are_about_as_large_as_asked_for(tmp_path, monkeypatch):
     for suffix in SUFFIXES:
         (file,) = match_inputs([str(written(tmp_path, content, suffix))])
         sizes = [len(block) for part in split_files([file], 1) for block in read_blocks(part)]
-        if suffix != ".zst":  # whose pieces are what one piece of the file holds
-            assert max(sizes) <= 4096 + len(GOOD) + 1
+        assert max(sizes) <= 4096 + len(GOOD) + 1
         assert sum(sizes) == len(content) - len(HEADER) - 1
 
 

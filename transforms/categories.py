@@ -14,6 +14,7 @@ from numba import types
 from transforms.events import EVENT_SUMS, VARIANT, is_type
 from transforms.exact import rate
 from transforms.kernels import AHEAD, Flag, Integers, Numbers, filled, given, kernel, prefetch
+from transforms.numbering import count_distinct, number_keys
 from transforms.products import Catalogue, metric_levels
 from transforms.schema import METRICS_CATEGORIES, METRICS_CATEGORY_RFM
 from transforms.variants import ProductFlags, columns_of, known_variants, with_products
@@ -135,24 +136,20 @@ def purchases(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def with_categories(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
-    """Look up the categories of touches or purchases.
-
-    Returns:
-        The rows with `category_lvl_1` (`unknown` where there is none) and `category_lvl_2`.
-    """
+def subcategories(rows: pl.DataFrame, found: Catalogue) -> Numbers:
+    """The number of each row's subcategory, of touches or purchases."""
     # Most touches name no product, and most products are not bought in this shard.
-    named = touched.select("product_id").drop_nulls().unique()
-    products = found.products.select("product_id", *_LEVELS)
-    joined = touched.join(
-        products.join(named, on="product_id", how="semi"), on="product_id", how="left"
+    named = rows.select("product_id").drop_nulls().unique()
+    products = found.products.join(named, on="product_id", how="semi")
+    numbers = pl.DataFrame(
+        rows.select(key)
+        .join(table.select(key, "subcategory"), on=key, how="left", maintain_order="left")
+        .select(pl.col("subcategory").alias(key))
+        .to_series()
+        for key, table in (("product_id", products), ("category_id", found.categories))
+        if key in rows.columns
     )
-    if "category_id" in touched.columns:
-        categories = found.categories.select("category_id", *_LEVELS)
-        joined = joined.join(categories, on="category_id", how="left").with_columns(
-            pl.coalesce(level, f"{level}_right").alias(level) for level in _LEVELS
-        )
-    return joined.with_columns(metric_levels())
+    return numbers.select(pl.coalesce(pl.all(), 0)).to_series().to_numpy()
 
 
 def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
@@ -162,10 +159,30 @@ def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
         One row per `level` and category: `level`, `category_lvl_1`, `category_lvl_2`,
         `user_sessions`, `users`; over shards they add up.
     """
-    return _by_level(
-        with_categories(touched, found),
-        pl.col("session").drop_nulls().n_unique().cast(pl.Int64).alias("user_sessions"),
-        pl.col("user_id").filter("is_user").n_unique().cast(pl.Int64).alias("users"),
+    levels = found.subcategories
+    top_of, tops = number_keys(levels["category_lvl_1"].rank("dense").to_numpy())
+    numbers = subcategories(touched, found)
+    by_top, by_sub = [], []
+    for name, items, is_counted in (
+        ("user_sessions", touched["session"], touched["session"].is_not_null()),
+        ("users", touched["user_id"], touched["is_user"]),
+    ):
+        groups = numbers[is_counted.to_numpy()]
+        top, sub = count_distinct(
+            items.filter(is_counted).to_numpy(), (top_of[groups], groups), levels.height
+        )
+        by_top.append(pl.Series(name, top[: len(tops)]))
+        by_sub.append(pl.Series(name, sub))
+    no_sub = pl.lit(None, pl.String).alias("category_lvl_2")
+    of_levels = (
+        levels[tops].with_columns(no_sub, *by_top),
+        levels.with_columns(by_sub),
+    )
+    return pl.concat(
+        of_level.select(pl.lit(level, pl.Int64).alias("level"), pl.all()).filter(
+            (pl.col("user_sessions") > 0) | (pl.col("users") > 0)
+        )
+        for level, of_level in enumerate(of_levels, start=1)
     )
 
 
@@ -195,8 +212,9 @@ def category_purchases(
         scored: The shard's buyers with `rfm_segment`.
         found: The catalogue.
     """
+    tops = found.subcategories["category_lvl_1"]
     return (
-        with_categories(bought, found)
+        bought.with_columns(tops[subcategories(bought, found)])
         .join(scored.select("user_id", "rfm_segment"), on="user_id")
         .group_by("category_lvl_1", "rfm_segment")
         .agg(pl.col("purchases", "revenue").sum())

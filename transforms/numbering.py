@@ -100,6 +100,73 @@ def count_keys(*columns: npt.NDArray[Any]) -> int:
     return distinct if distinct == len(keys) else len(number_keys(keys)[1])
 
 
+def rows_in_order(numbers: Numbers, room: int) -> tuple[Numbers, Integers]:
+    """The rows in the order of their numbers, rows of one number as they were.
+
+    Args:
+        numbers: Each row's number.
+        room: A number above all of them, of the size of their count at most.
+
+    Returns:
+        The rows, and for each number where its rows end.
+    """
+    order, ends = np.empty(len(numbers), np.uint32), np.zeros(room, np.int64)
+    _order_rows(numbers, order, ends)
+    return order, ends
+
+
+@kernel(types.void(given(types.uint32), filled(types.uint32), filled(types.int64)))
+def _order_rows(numbers: Numbers, order: Numbers, ends: Integers) -> None:
+    """Fill in the rows in the order of their numbers, and where the rows of each end."""
+    for row in range(len(numbers)):
+        ends[numbers[row]] += 1
+    total = 0
+    for number in range(len(ends)):
+        total += ends[number]
+        ends[number] = total - ends[number]
+    for row in range(len(numbers)):
+        number = numbers[row]
+        order[ends[number]] = row
+        ends[number] += 1
+
+
+def count_distinct(
+    items: npt.NDArray[Any], groupings: Sequence[Numbers], room: int
+) -> list[Integers]:
+    """The number of distinct items in each group, for several groupings of the same rows.
+
+    Args:
+        items: Each row's item, an integer.
+        groupings: Each row's group, a number.
+        room: A number above all groups.
+
+    Returns:
+        For each grouping the counts, at the groups' numbers.
+    """
+    numbers, firsts = number_keys(items)
+    order, _ = rows_in_order(numbers, len(firsts))
+    found = []
+    for groups in groupings:
+        counts = np.zeros(room, np.int64)
+        _count_distinct(numbers, order, groups, counts)
+        found.append(counts)
+    return found
+
+
+@kernel(
+    types.void(given(types.uint32), given(types.uint32), given(types.uint32), filled(types.int64))
+)
+def _count_distinct(numbers: Numbers, order: Numbers, groups: Numbers, counts: Integers) -> None:
+    """Fill in the distinct numbers of each group, of rows in the order of their numbers."""
+    last = np.full(len(counts), -1, np.int64)
+    for place in range(len(order)):
+        row = order[place]
+        group = groups[row]
+        if last[group] != numbers[row]:
+            last[group] = numbers[row]
+            counts[group] += 1
+
+
 def hash_keys(*columns: npt.NDArray[Any]) -> Words:
     """Hashes of the keys of rows, the same on any machine."""
     keys = _matrix(columns)

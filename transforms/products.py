@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -120,12 +121,17 @@ class Catalogue:
     """The shop's products and categories; they fit on one worker.
 
     Attributes:
-        products: `combine_products` of all shards with `category_code` and the category levels.
-        categories: One row per `category_id` with `category_code` and the category levels.
+        products: `combine_products` of all shards with `category_code`, the category levels, and
+            `subcategory` (UInt32), the number of a subcategory.
+        categories: One row per `category_id` with `category_code`, the category levels and
+            `subcategory`.
+        subcategories: The distinct `metric_levels`, a row for each number; the first is that of
+            what has no category.
     """
 
     products: pl.DataFrame
     categories: pl.DataFrame
+    subcategories: pl.DataFrame
 
 
 def catalogue(products: pl.DataFrame, codes: pl.DataFrame) -> Catalogue:
@@ -148,8 +154,19 @@ def catalogue(products: pl.DataFrame, codes: pl.DataFrame) -> Catalogue:
         .sort("category_id")
         .select("category_id", "category_code", *_levels())
     )
+    levels = categories.select("category_id", *metric_levels())
+    subcategories = pl.concat([_NO_CATEGORY, levels.drop("category_id")]).unique(
+        maintain_order=True
+    )
+    numbered = levels.join(
+        subcategories.with_row_index("subcategory"),
+        on=subcategories.columns,
+        nulls_equal=True,
+    ).select("category_id", "subcategory")
+    categories = categories.join(numbered, on="category_id", maintain_order="left")
+    described = products.join(categories, on="category_id", how="left").sort("product_id")
     return Catalogue(
-        products.join(categories, on="category_id", how="left").sort("product_id"), categories
+        described.with_columns(pl.col("subcategory").fill_null(0)), categories, subcategories
     )
 
 
@@ -175,3 +192,9 @@ def category_table(found: Catalogue) -> pl.DataFrame:
 def metric_levels() -> list[pl.Expr]:
     """`category_lvl_1`, `unknown` where there is none, and `category_lvl_2`, for metrics."""
     return [pl.col("category_lvl_1").fill_null(UNKNOWN_CATEGORY), pl.col("category_lvl_2")]
+
+
+_NO_CATEGORY: Final = pl.DataFrame(
+    {"category_lvl_1": None, "category_lvl_2": None},
+    schema={"category_lvl_1": pl.String, "category_lvl_2": pl.String},
+).select(metric_levels())

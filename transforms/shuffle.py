@@ -31,11 +31,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
-from numba import types
 
 from transforms.events import VARIANT, without_nulls
-from transforms.kernels import Bytes, Integers, Numbers, Word, Words, filled, given, kernel
-from transforms.numbering import hash_keys
+from transforms.kernels import Bytes, Numbers, Words
+from transforms.numbering import hash_keys, rows_in_order
 from transforms.packing import ALIGNMENT, Layout, Piece, can_pack, pack, unpack, unpack_rows
 from transforms.variants import ProductFlags, interned, portable
 
@@ -386,29 +385,9 @@ def partition_frame(
 
 def rows_by_shard(keys: Words, shards: int) -> tuple[Numbers, list[tuple[int, int, int]]]:
     """The rows in the order of their shards; each shard that has any, its start and its end."""
-    order, ends = np.empty(len(keys), np.uint32), np.empty(shards, np.int64)
-    order_by_shard(keys, order, ends)
+    order, ends = rows_in_order(np.remainder(keys, np.uint64(shards)).astype(np.uint32), shards)
     bounds = pairwise([0, *ends.tolist()])
     return order, [(shard, start, end) for shard, (start, end) in enumerate(bounds) if end > start]
-
-
-@kernel(types.void(given(types.uint64), filled(types.uint32), filled(types.int64)))
-def order_by_shard(keys: Words, order: Numbers, ends: Integers) -> None:
-    """Fill in the rows in the order of their shards, and where each shard ends."""
-    shards = Word(len(ends))
-    shard_of = np.empty(len(keys), np.uint32)
-    ends[:] = 0
-    for row in range(len(keys)):
-        shard_of[row] = keys[row] % shards
-        ends[shard_of[row]] += 1
-    total = 0
-    for shard in range(len(ends)):
-        total += ends[shard]
-        ends[shard] = total - ends[shard]
-    for row in range(len(keys)):
-        shard = shard_of[row]
-        order[ends[shard]] = row
-        ends[shard] += 1
 
 
 @beam.typehints.with_input_types(NamedFrame)

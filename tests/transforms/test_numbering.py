@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.events import NO_CODE
-from transforms.numbering import Numbering, count_keys, number_codes, number_keys
+from transforms.numbering import (
+    Numbering,
+    count_distinct,
+    count_keys,
+    number_codes,
+    number_keys,
+    rows_in_order,
+)
 
 KEYS = st.lists(st.tuples(st.sampled_from([0, 1, -1, 2**63 - 1]), st.integers(0, 3)), max_size=60)
 
@@ -31,6 +38,31 @@ def test_keys_are_numbered_in_the_order_in_which_they_are_first_seen(batches):
 def test_distinct_keys_are_counted(keys):
     first, second = (np.array([key[place] for key in keys], np.int64) for place in range(2))
     assert count_keys(first, second) == len(set(keys))
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_rows_are_ordered_by_their_numbers_and_otherwise_stay(numbers):
+    order, ends = rows_in_order(np.array(numbers, np.uint32), 7)
+    assert order.tolist() == sorted(range(len(numbers)), key=numbers.__getitem__)
+    assert ends.tolist() == [sum(each <= number for each in numbers) for number in range(7)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)]), st.integers(0, 4), st.integers(0, 2)
+        ),
+        max_size=60,
+    )
+)
+def test_distinct_items_are_counted_in_each_group_of_each_grouping(rows):
+    items, *groupings = (
+        np.array([row[place] for row in rows], dtype)
+        for place, dtype in enumerate((np.int64, np.uint32, np.uint32))
+    )
+    for place, counts in enumerate(count_distinct(items, groupings, 6), start=1):
+        pairs = {(row[0], row[place]) for row in rows}
+        assert counts.tolist() == [sum(pair[1] == group for pair in pairs) for group in range(6)]
 
 
 def test_many_keys_that_hash_alike_are_told_apart():

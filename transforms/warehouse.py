@@ -4,8 +4,8 @@
     OUTPUT/_current -> _runs/RUN_ID         the state that readers see; replaced by one rename
     OUTPUT/TABLE -> _current/TABLE          what readers open, and warehouse.duckdb beside it
 
-A reader sees the last good state or the new one, never a mix. The state before the current one is
-kept until the next run, for readers that still have its files open.
+A reader sees the last good state or the new one, never a mix, even after a loss of power. The state
+before the current one is kept until the next run, for readers that still have its files open.
 """
 
 from __future__ import annotations
@@ -136,8 +136,12 @@ def publish(output: Path, run_id: str, files: Sequence[StagedFile], manifest: An
     shutil.rmtree(run, ignore_errors=True)
     staging.rename(run)
     _make_database(output, run_id)
+    # Were the link on the disk before what it points to, a loss of power would leave neither state.
+    for path in (*run.rglob("*"), run, run.parent):
+        _write_through(path)
     previous = _target(output / CURRENT)
     _point(output / CURRENT, f"{RUNS}/{run_id}")
+    _write_through(output)
     names = [table.name for table in TABLES] + [DATABASE, MANIFEST]
     for name in names + ([REPORT] if (run / REPORT).exists() else []):
         if _target(output / name) != f"{CURRENT}/{name}":
@@ -188,6 +192,15 @@ def _make_database(output: Path, run_id: str) -> None:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _write_through(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _target(link: Path) -> str | None:

@@ -158,6 +158,28 @@ def test_a_publication_that_breaks_off_leaves_one_state_or_the_other(
             break
 
 
+def test_a_state_is_on_the_disk_before_it_is_the_current_one(tmp_path, monkeypatch):
+    written, replace, fsync = set(), Path.replace, os.fsync
+
+    def write(descriptor):
+        fsync(descriptor)
+        written.add(os.fstat(descriptor).st_ino)
+
+    def replace_link(new, link):
+        if link.name == warehouse.CURRENT:
+            run = tmp_path / new.readlink()
+            paths = [run.parent, run, *run.rglob("*")]
+            assert len(paths) > len(TABLES)
+            assert [path for path in paths if path.stat().st_ino not in written] == []
+            written.clear()
+        return replace(new, link)
+
+    monkeypatch.setattr(os, "fsync", write)
+    monkeypatch.setattr(Path, "replace", replace_link)
+    publish(tmp_path, "run1", 1)
+    assert tmp_path.stat().st_ino in written
+
+
 def test_a_moved_warehouse_is_read_from_inside(tmp_path, monkeypatch):
     publish(tmp_path / "here", "run1", 1)
     (tmp_path / "here").rename(tmp_path / "there")

@@ -95,9 +95,42 @@ def number_keys(*columns: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
 def count_keys(*columns: npt.NDArray[Any]) -> int:
     """The number of distinct keys of rows: for keys of which few or none occur twice."""
     keys = _matrix(columns)
-    # Keys of different hashes are different; only where hashes meet need they be compared.
-    distinct = len(number_keys(hash_keys(keys))[1])
-    return distinct if distinct == len(keys) else len(number_keys(keys)[1])
+    # Keys of different hashes are different; only those that may meet another need be compared.
+    rows = np.empty(len(keys), np.uint32)
+    bits = 64
+    while bits < _BITS_A_KEY * len(keys):
+        bits *= 2
+    met = np.zeros((bits // 64, 2), np.uint64)
+    rows = rows[: _find_meeting(hash_keys(keys), met, rows)]
+    return len(keys) - len(rows) + len(number_keys(keys[rows])[1])
+
+
+_BITS_A_KEY: Final = 16
+
+
+@kernel(types.int64(given(types.uint64), filled(types.uint64, 2), filled(types.uint32)))
+def _find_meeting(hashes: Words, met: Words, rows: Numbers) -> int:
+    """Fill in the rows whose hash meets that of another row, and return how many they are.
+
+    Args:
+        hashes: Of the rows.
+        met: Zeros, a power of two; filled with a bit for each hash that occurs, and beside it one
+            for each that occurs again. (Hashes whose last bits are equal are taken for the same.)
+        rows: Filled.
+    """
+    words = Word(len(met) - 1)
+    for row in range(len(hashes)):
+        place = np.int64((hashes[row] >> Word(6)) & words)
+        bit = Word(1) << (hashes[row] & Word(63))
+        met[place, 1] |= met[place, 0] & bit
+        met[place, 0] |= bit
+    count = 0
+    for row in range(len(hashes)):
+        place = np.int64((hashes[row] >> Word(6)) & words)
+        if met[place, 1] >> (hashes[row] & Word(63)) & Word(1):
+            rows[count] = row
+            count += 1
+    return count
 
 
 def rows_in_order(numbers: Numbers, room: int) -> tuple[Numbers, Integers]:

@@ -40,6 +40,12 @@ def test_distinct_keys_are_counted(keys):
     assert count_keys(first, second) == len(set(keys))
 
 
+@pytest.mark.parametrize("twice", [0, 1, 700])
+def test_keys_that_occur_twice_are_found_among_many(twice):
+    keys = np.arange(20_000, dtype=np.int64) << 40
+    assert count_keys(np.concatenate([keys, keys[:twice]])) == 20_000
+
+
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_rows_are_ordered_by_their_numbers_and_otherwise_stay(numbers):
     order, ends = rows_in_order(np.array(numbers, np.uint32), 7)

@@ -15,7 +15,7 @@ from numba import types
 
 from transforms.events import EVENT_KEY, VARIANT
 from transforms.kernels import Integers, Numbers, filled, given, kernel
-from transforms.numbering import number_keys
+from transforms.numbering import number_keys, rows_in_order
 from transforms.session_keys import SESSION_KEY, session_texts
 from transforms.shuffle import hash_integers
 from transforms.variants import ProductFlags, with_products
@@ -174,8 +174,9 @@ def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: ProductFlags) 
 
 def _by_session_and_time(events: pl.DataFrame, sessions: int) -> Numbers:
     """The rows of events in the order of (`session_number`, `event_time`)."""
-    order = np.empty(events.height, np.uint32)
-    sort_groups(events["session_number"].to_numpy(), sessions, _times(events), order)
+    # Parting them leaves each session nearly always sorted: files are in the order of time.
+    order, ends = rows_in_order(events["session_number"].to_numpy(), sessions)
+    sort_groups(ends, _times(events), order)
     return order
 
 
@@ -193,38 +194,17 @@ def _times(events: pl.DataFrame) -> Integers:
     return events["event_time"].cast(pl.Int64).to_numpy()
 
 
-@kernel(
-    types.void(given(types.uint32), types.int64, given(types.int64), filled(types.uint32)),
-)
-def sort_groups(
-    numbers: Numbers,
-    count: int,
-    times: Integers,
-    order: Numbers,
-) -> None:
-    """Sort rows by (group, time), rows of equal times in the order given.
-
-    The groups are parted by counting, which leaves each nearly always sorted: files are in the
-    order of time.
+@kernel(types.void(given(types.int64), given(types.int64), filled(types.uint32)))
+def sort_groups(ends: Integers, times: Integers, order: Numbers) -> None:
+    """Sort the rows of each group by time, rows of equal times in the order given.
 
     Args:
-        numbers: Each row's group.
-        count: Number of groups.
+        ends: Where each group's rows end.
         times: Each row's time.
-        order: Filled with the rows in order.
+        order: The rows, parted by group; sorted.
     """
-    ends = np.zeros(count + 1, np.int64)
-    for row in range(len(numbers)):
-        ends[numbers[row] + 1] += 1
-    for number in range(count):
-        ends[number + 1] += ends[number]
-    for row in range(len(numbers)):
-        place = ends[numbers[row]]
-        order[place] = row
-        ends[numbers[row]] = place + 1
     start = 0
-    for number in range(count):
-        end = ends[number]
+    for end in ends:
         for place in range(start + 1, end):
             if times[order[place]] < times[order[place - 1]]:
                 rows = order[start:end].copy()

@@ -12,14 +12,15 @@ from numba import types
 from transforms.cleaning import find_neighbours, sort_groups
 from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel
 from transforms.kernels import given as given_array
+from transforms.numbering import rows_in_order
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), max_size=60))
 def test_groups_are_sorted_by_time_and_equal_times_keep_their_order(rows):
     numbers = np.array([number for number, _ in rows], np.uint32)
     times = np.array([time for _, time in rows], np.int64)
-    order = np.empty(len(rows), np.uint32)
-    sort_groups(numbers, 5, times, order)
+    order, ends = rows_in_order(numbers, 5)
+    sort_groups(ends, times, order)
     assert order.tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
     near = np.empty(len(rows), np.uint32)
     count = find_neighbours(numbers, times, order, near)

@@ -164,7 +164,7 @@ def catalogue(products: pl.DataFrame, codes: pl.DataFrame) -> Catalogue:
         nulls_equal=True,
     ).select("category_id", "subcategory")
     categories = categories.join(numbered, on="category_id", maintain_order="left")
-    described = products.join(categories, on="category_id", how="left").sort("product_id")
+    described = products.join(categories, on="category_id", how="left")
     return Catalogue(
         described.with_columns(pl.col("subcategory").fill_null(0)), categories, subcategories
     )
@@ -181,7 +181,7 @@ def _levels() -> list[pl.Expr]:
 
 def product_table(found: Catalogue) -> pl.DataFrame:
     """The rows of dim_products."""
-    return DIM_PRODUCTS.conform(found.products)
+    return DIM_PRODUCTS.conform(found.products.sort("product_id"))
 
 
 def category_table(found: Catalogue) -> pl.DataFrame:

@@ -26,7 +26,7 @@ from transforms.cleaning import (
     multi_brand_products,
 )
 from transforms.errors import RunError
-from transforms.events import EVENT_BATCH, VARIANT
+from transforms.events import EVENT_BATCH, EVENT_SUMS, VARIANT
 from transforms.numbering import with_room
 from transforms.parsing import parse_block
 from transforms.progress import Progress
@@ -387,12 +387,21 @@ class CombineProducts(beam.DoFn):
         )
 
 
-def read_catalogue(store: FrameStore, payloads: Iterable[Payload]) -> products.Catalogue:
-    """The catalogue, from what `CombineProducts` sent."""
+def read_catalogue(
+    store: FrameStore, payloads: Iterable[Payload], *columns: str
+) -> products.Catalogue:
+    """The catalogue, from what `CombineProducts` sent.
+
+    Args:
+        store: Where it is.
+        payloads: What was sent.
+        columns: Those of the products that are needed, `category_id` among them; none for all.
+    """
     frames = collect_frames(store, payloads)
     no_sums = empty_session_frames()[PRODUCT_SUMS]
+    found = frames.pop("products", products.combine_products(no_sums))
     return products.catalogue(
-        frames.get("products", products.combine_products(no_sums)),
+        found.select(columns or found.columns),
         frames.get("category_codes", products.category_codes(no_sums)),
     )
 
@@ -588,7 +597,7 @@ class DescribeUsers(beam.DoFn):
                 self._rules,
                 collect_frames(self._store, samples),
                 collect_frames(self._store, candidates),
-                read_catalogue(self._store, catalogue),
+                read_catalogue(self._store, catalogue, "product_id", "category_id"),
             )
         empty = empty_session_frames()
         shard = {"touches": empty["touches"], "purchases": empty["purchases"]}
@@ -668,7 +677,7 @@ class ComputeMetrics(beam.DoFn):
         self, _: object, partials: Iterable[Payload], catalogue: Iterable[Payload]
     ) -> Iterator[TableBatch]:
         """Compute all metrics."""
-        found = read_catalogue(self._store, catalogue)
+        found = read_catalogue(self._store, catalogue, "category_id", *EVENT_SUMS)
         tables = metric_tables(collect_frames(self._store, partials), found)
         for name, frame in tables.items():
             yield name, frame, {}

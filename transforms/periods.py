@@ -9,19 +9,10 @@ import polars as pl
 
 from transforms.events import EVENT_SUMS
 from transforms.exact import average_money, rate
-from transforms.numbering import count_distinct
+from transforms.numbering import count_distinct, number_keys
 from transforms.schema import METRICS_PERIODS
 
 _PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
-_LONGEST_PERIOD: Final = 31  # days
-_NO_USERS: Final = pl.DataFrame(
-    schema={
-        "period": pl.String,
-        "period_start": pl.Date,
-        "users": pl.Int64,
-        "purchasing_users": pl.Int64,
-    }
-)
 
 
 def event_days(visits: pl.DataFrame) -> pl.DataFrame:
@@ -38,36 +29,29 @@ def period_users(days: pl.DataFrame) -> pl.DataFrame:
     Returns:
         Columns `period`, `period_start`, `users`, `purchasing_users`.
     """
-    if not days.height:
-        return _NO_USERS
-    users, dates = days["user_id"].to_numpy(), days["event_date"].to_physical().to_numpy()
-    # Periods are looked up by the day, and numbered by the days since one before all of them.
-    first, last = int(dates.min()), int(dates.max())
-    calendar = pl.Series(np.arange(first, last + 1, dtype=np.int32)).cast(pl.Date)
-    least = first - _LONGEST_PERIOD
-    groups = [
-        (calendar.dt.truncate(length).to_physical().to_numpy() - least).astype(np.uint32)[
-            dates - first
-        ]
-        for length in _PERIODS.values()
-    ]
+    users, dates = days["user_id"].to_numpy(), days["event_date"]
+    day_of_row, firsts = number_keys(dates.to_physical().to_numpy())
+    calendar = dates.gather(firsts)
+    starts, groups = [], []
+    for length in _PERIODS.values():
+        start_of_day = calendar.dt.truncate(length)
+        group_of_day, first_days = number_keys(start_of_day.to_physical().to_numpy())
+        starts.append(start_of_day.gather(first_days))
+        groups.append(group_of_day[day_of_row])
     bought = np.flatnonzero((days["purchase_count"] > 0).to_numpy())
-    room = last + 1 - least
-    of_users = count_distinct(users, groups, room)
-    of_buyers = count_distinct(users[bought], [group[bought] for group in groups], room)
-    starts = pl.Series(np.arange(least, last + 1, dtype=np.int32)).cast(pl.Date)
+    of_users = count_distinct(users, groups, len(calendar))
+    of_buyers = count_distinct(users[bought], [group[bought] for group in groups], len(calendar))
     return pl.concat(
         pl.DataFrame(
             {
-                "period": pl.repeat(period, room, eager=True),
-                "period_start": starts,
-                "users": users_of_period,
-                "purchasing_users": buyers_of_period,
-            },
-            schema=_NO_USERS.schema,
-        ).filter(pl.col("users") > 0)
-        for period, users_of_period, buyers_of_period in zip(
-            _PERIODS, of_users, of_buyers, strict=True
+                "period": pl.repeat(period, len(found), eager=True),
+                "period_start": found,
+                "users": users_of_period[: len(found)],
+                "purchasing_users": buyers_of_period[: len(found)],
+            }
+        )
+        for period, found, users_of_period, buyers_of_period in zip(
+            _PERIODS, starts, of_users, of_buyers, strict=True
         )
     )
 

@@ -141,15 +141,14 @@ def subcategories(rows: pl.DataFrame, found: Catalogue) -> Numbers:
     # Most touches name no product, and most products are not bought in this shard.
     named = rows.select("product_id").drop_nulls().unique()
     products = found.products.join(named, on="product_id", how="semi")
-    numbers = pl.DataFrame(
+    numbers = [
         rows.select(key)
         .join(table.select(key, "subcategory"), on=key, how="left", maintain_order="left")
-        .select(pl.col("subcategory").alias(key))
-        .to_series()
+        .get_column("subcategory")
         for key, table in (("product_id", products), ("category_id", found.categories))
         if key in rows.columns
-    )
-    return numbers.select(pl.coalesce(pl.all(), 0)).to_series().to_numpy()
+    ]
+    return pl.select(pl.coalesce(*numbers, 0)).to_series().to_numpy()
 
 
 def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:

@@ -96,11 +96,8 @@ def count_keys(*columns: npt.NDArray[Any]) -> int:
     """The number of distinct keys of rows: for keys of which few or none occur twice."""
     keys = _matrix(columns)
     # Keys of different hashes are different; only those that may meet another need be compared.
+    met = np.zeros((1 << (_BITS_A_KEY * len(keys) // 64).bit_length(), 2), np.uint64)
     rows = np.empty(len(keys), np.uint32)
-    bits = 64
-    while bits < _BITS_A_KEY * len(keys):
-        bits *= 2
-    met = np.zeros((bits // 64, 2), np.uint64)
     rows = rows[: _find_meeting(hash_keys(keys), met, rows)]
     return len(keys) - len(rows) + len(number_keys(keys[rows])[1])
 

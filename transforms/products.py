@@ -122,7 +122,7 @@ class Catalogue:
 
     Attributes:
         products: `combine_products` of all shards with `category_code`, the category levels, and
-            `subcategory` (UInt32), the number of a subcategory.
+            `subcategory` (UInt32), the number of a subcategory, NULL without category.
         categories: One row per `category_id` with `category_code`, the category levels and
             `subcategory`.
         subcategories: The distinct `metric_levels`, a row for each number; the first is that of
@@ -164,9 +164,8 @@ def catalogue(products: pl.DataFrame, codes: pl.DataFrame) -> Catalogue:
         nulls_equal=True,
     ).select("category_id", "subcategory")
     categories = categories.join(numbered, on="category_id", maintain_order="left")
-    described = products.join(categories, on="category_id", how="left")
     return Catalogue(
-        described.with_columns(pl.col("subcategory").fill_null(0)), categories, subcategories
+        products.join(categories, on="category_id", how="left"), categories, subcategories
     )
 
 

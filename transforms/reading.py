@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from itertools import accumulate, groupby
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from apache_beam.io.filesystem import CompressionTypes
@@ -30,7 +30,19 @@ BLOCK_BYTES: Final = 16 << 20
 RANGE_BYTES: Final = 4 * BLOCK_BYTES
 """Bytes of a plain file that one range covers."""
 
-_SUFFIXES: Final = (".gz", ".zst", ".bz2")
+
+class _Compression(NamedTuple):
+    """A compression: what reads a file of it, and the command that tests one."""
+
+    decompressed: Callable[[BufferedIOBase], BufferedIOBase]
+    tool: str
+
+
+_COMPRESSIONS: Final[Mapping[str, _Compression]] = {
+    ".gz": _Compression(lambda stored: igzip.GzipFile(fileobj=stored, mode="rb"), "gzip"),
+    ".zst": _Compression(zstd.ZstdFile, "zstd"),
+    ".bz2": _Compression(bz2.BZ2File, "bzip2"),
+}
 
 _HEADER_THREADS: Final = 32  # headers of files in a bucket take a round trip each
 
@@ -83,7 +95,7 @@ class InputRange:
 
 def compression_suffix(path: str) -> str:
     """`.gz`, `.zst`, `.bz2` or nothing."""
-    return next((suffix for suffix in _SUFFIXES if path.endswith(suffix)), "")
+    return next((suffix for suffix in _COMPRESSIONS if path.endswith(suffix)), "")
 
 
 def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
@@ -255,7 +267,7 @@ def _lines(stream: BufferedIOBase, path: str, offset: int, end: int, size: int) 
         size: Bytes of a block, if no line is longer.
 
     Raises:
-        InputError: The compressed data is damaged or cut off.
+        InputError: The file cannot be read, or is damaged or cut off.
     """
     # One buffer for all blocks: fresh memory costs more than what is read into it.
     buffer = bytearray(min(size, end - offset) + len(PADDING))
@@ -287,12 +299,6 @@ def _lines(stream: BufferedIOBase, path: str, offset: int, end: int, size: int) 
 _LINE_BYTES: Final = 1 << 16
 _STORED_BYTES: Final = 1 << 20
 
-_DECOMPRESSORS: Final[Mapping[str, Callable[[BufferedIOBase], BufferedIOBase]]] = {
-    ".gz": lambda stored: igzip.GzipFile(fileobj=stored, mode="rb"),
-    ".zst": zstd.ZstdFile,
-    ".bz2": bz2.BZ2File,
-}
-_TESTED_BY: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 _DAMAGED: Final = (
     OSError,
     EOFError,
@@ -305,7 +311,7 @@ _DAMAGED: Final = (
 def _decompressed(stream: BufferedIOBase, path: str) -> BufferedIOBase:
     """What a stream holds, decompressed as its path's suffix says."""
     suffix = compression_suffix(path)
-    return _DECOMPRESSORS[suffix](stream) if suffix else stream
+    return _COMPRESSIONS[suffix].decompressed(stream) if suffix else stream
 
 
 @contextmanager
@@ -322,12 +328,12 @@ def _damage_named(path: str, done: int) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        tool = _TESTED_BY.get(compression_suffix(path))
-        if tool is None:
+        suffix = compression_suffix(path)
+        if not suffix:
             raise InputError(f"{path}: cannot be read behind byte {done:,} ({error})") from error
         raise InputError(
             f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
-            f"copy the file again, and check it with {tool} -t '{path}'"
+            f"copy the file again, and check it with {_COMPRESSIONS[suffix].tool} -t '{path}'"
         ) from error
 
 

@@ -141,11 +141,11 @@ def publish(output: Path, run_id: str, files: Sequence[StagedFile], manifest: An
         _write_through(path)
     previous = _target(output / CURRENT)
     _point(output / CURRENT, f"{RUNS}/{run_id}")
-    _write_through(output)
     names = [table.name for table in TABLES] + [DATABASE, MANIFEST]
     for name in names + ([REPORT] if (run / REPORT).exists() else []):
         if _target(output / name) != f"{CURRENT}/{name}":
             _point(output / name, f"{CURRENT}/{name}")
+    _write_through(output)  # or the link on the disk could lead to a run that goes now
     for old in run.parent.iterdir():
         if old.name != run_id and f"{RUNS}/{old.name}" != previous:
             shutil.rmtree(old)

@@ -103,7 +103,7 @@ $(INSTALLED): $(UV) requirements-dev.lock requirements.in setup.py pyproject.tom
 	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes \
 		--build-constraints requirements-dev.lock requirements-dev.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c 'import transforms.shards' # compiles the kernels, once for this machine
+	$(BIN)/python -c 'import transforms.steps.sessions' # compiles the kernels, once for this machine
 	@touch $@
 
 # Go comes from PyPI where the machine has none.

@@ -20,18 +20,23 @@ import polars as pl
 
 from benchmarks.inputs import prepare
 from pipelines.customer_analytics import session_shards
-from transforms import categories, funnel, periods, products, users
-from transforms.cleaning import clean, product_shard, session_shard, user_shard
-from transforms.events import VARIANT
-from transforms.parsing import parse_block
-from transforms.quality import check_batch, measure_batch
-from transforms.reading import match_inputs, read_blocks, split_files
-from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table
-from transforms.session_keys import SESSION_NAMES
-from transforms.sessions import event_table, session_table, sessionize
-from transforms.shuffle import PartitionFrames, Payload, SpillStore, take_frames
-from transforms.sinks import TableBatch, stage
-from transforms.variants import ProductFlags, encoded_columns
+from transforms.analytics.catalogue import ProductSums
+from transforms.analytics.category_exposures import purchases, touches
+from transforms.analytics.cleaning import clean, product_shard, session_shard, user_shard
+from transforms.analytics.metrics import funnel, periods
+from transforms.analytics.sessions import event_table, session_table, sessionize
+from transforms.analytics.users import session_terms, user_days
+from transforms.audit.checks import check_batch
+from transforms.audit.measures import measure_batch
+from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
+from transforms.ingest.files import match_inputs, read_blocks, split_files
+from transforms.ingest.parsing import parse_block
+from transforms.ingest.session_keys import SESSION_NAMES
+from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table, TableBatch
+from transforms.shuffle.coder import Payload
+from transforms.shuffle.partition import PartitionFrames
+from transforms.shuffle.stores import SpillStore, take_frames
+from transforms.warehouse.staging import stage
 
 _SHARDS: Final = 8  # of sessions, enough for an average
 _TIMEOUT_SECONDS: Final = 3600
@@ -93,7 +98,7 @@ def measure_shards(
 ) -> list[tuple[str, float]]:
     """Process some session shards, and return the stages' costs."""
     clock, events = Clock(), 0
-    product_sums = products.ProductSums()
+    product_sums = ProductSums()
     for shard, payloads in list(sent.items())[:_SHARDS]:
         with clock.stage("shuffle 1, read: decode, concatenate"):
             batch = take_frames(store, payloads)["events"]
@@ -112,12 +117,12 @@ def measure_shards(
             of_events = event_table(cut, described)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
             by_user = {
-                "user_days": users.user_days(cut.visits),
-                "user_sessions": users.session_terms(
+                "user_days": user_days(cut.visits),
+                "user_sessions": session_terms(
                     cut.sessions.with_columns(user_id="user"), "user_id"
                 ),
-                "touches": categories.touches(kept, _NO_PRODUCTS, shard),
-                "purchases": categories.purchases(kept),
+                "touches": touches(kept, _NO_PRODUCTS, shard),
+                "purchases": purchases(kept),
             }
             funnel.session_funnel(cut.sessions)
             periods.event_days(cut.visits)

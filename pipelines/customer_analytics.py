@@ -32,43 +32,29 @@ from pipelines.metrics import read_totals
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
-from transforms import bucket, warehouse
-from transforms.cleaning import product_shard, session_shard, user_shard
+from transforms.analytics.cleaning import product_shard, session_shard, user_shard
+from transforms.analytics.session_shard import BY_USER, PRODUCT_SUMS, TOUCHES_BY_USER
 from transforms.errors import InputError, RunError
-from transforms.progress import Progress
-from transforms.publishing import (
-    AuditAndPublish,
-    RejectedExamples,
-    RequireFewRejected,
-    Run,
-    publish_audited,
-)
-from transforms.reading import InputFile, InputRanges, match_inputs, split_files
-from transforms.shards import (
-    BY_USER,
-    PRODUCT_SUMS,
-    TOUCHES_BY_USER,
+from transforms.ingest.files import InputFile, InputRanges, match_inputs, split_files
+from transforms.shuffle.coder import Payload
+from transforms.shuffle.partition import GroupFrames, PartitionFrames, StoreFrames
+from transforms.shuffle.stores import FrameStore, frame_store
+from transforms.steps.catalogue import (
     CombineProducts,
-    CombineUsers,
-    ComputeMetrics,
     DescribeCatalogue,
-    DescribeUsers,
     FindAmbiguousProducts,
     FindCandidateBrands,
-    FindRankCandidates,
-    ParseRanges,
-    ProcessSessionShards,
     ProductVariants,
 )
-from transforms.shuffle import (
-    FrameStore,
-    GroupFrames,
-    PartitionFrames,
-    Payload,
-    StoreFrames,
-    frame_store,
-)
-from transforms.sinks import StageTables
+from transforms.steps.metrics import ComputeMetrics
+from transforms.steps.parse import ParseRanges
+from transforms.steps.progress import Progress
+from transforms.steps.publish import AuditAndPublish, RejectedExamples, RequireFewRejected
+from transforms.steps.sessions import ProcessSessionShards
+from transforms.steps.stage_tables import StageTables
+from transforms.steps.users import CombineUsers, DescribeUsers, FindRankCandidates
+from transforms.warehouse import gcs, local
+from transforms.warehouse.publishing import Run, publish_audited
 
 _SHARD_BYTES: Final = 48 << 20  # of CSV: about 360,000 events
 _SMALL_BYTES: Final = 24 << 20  # of CSV, for which a second worker would bring nothing
@@ -243,9 +229,9 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
             samples,
         ).with_output_types(str)
     )
-    if bucket.in_bucket(run.output):
+    if gcs.in_bucket(run.output):
         # The job does it too: it may outlive the process that started it.
-        _ = published | "FreeWarehouse" >> beam.Map(partial(bucket.release, run.output))
+        _ = published | "FreeWarehouse" >> beam.Map(partial(gcs.release, run.output))
 
 
 def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
@@ -318,14 +304,14 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
         return
     beam_options = runners.read_beam_options(beam_arguments, options)
     files = preflight.check(options, run_id)
-    local = runners.runner_name(beam_options) in runners.LOCAL
-    workers = choose_local_workers(beam_options, files) if local else None
-    if bucket.in_bucket(options.output):
-        workspace = bucket.workspace(
-            options.output, run_id, spill=local, hand_over=runners.only_stages(beam_options)
+    is_local = runners.runner_name(beam_options) in runners.LOCAL
+    workers = choose_local_workers(beam_options, files) if is_local else None
+    if gcs.in_bucket(options.output):
+        workspace = gcs.workspace(
+            options.output, run_id, spill=is_local, hand_over=runners.only_stages(beam_options)
         )
     else:
-        workspace = warehouse.workspace(Path(options.output), run_id, spill=local)
+        workspace = local.workspace(Path(options.output), run_id, spill=is_local)
     totals = None
     with workspace as (staging, spill):
         if not resume(options, run_id):
@@ -350,7 +336,7 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
             try:
                 size = sum(file.csv_bytes for file in files)
                 with _silent_threads(), reporting(Progress(spill), size):
-                    result = runners.wait(pipeline.run()) if local else runners.execute(pipeline)
+                    result = runners.wait(pipeline.run()) if is_local else runners.execute(pipeline)
             except Exception as error:
                 raise translate_failure(error, options.output) from error
             if result is None:
@@ -366,9 +352,9 @@ def resume(options: RunOptions, run_id: str) -> bool:
         UsageError: It was made with other options.
         RunError: It cannot be published.
     """
-    if options.run_id is None or not bucket.in_bucket(options.output):
+    if options.run_id is None or not gcs.in_bucket(options.output):
         return False
-    manifest = bucket.audited(options.output, run_id)
+    manifest = gcs.audited(options.output, run_id)
     if manifest is None:
         return False
     if names := options.differing(manifest["options"]):

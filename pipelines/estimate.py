@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.reading import InputFile
+from transforms.ingest.files import InputFile
 
 # Measured on generated data of REES46's shape, 3 million events, frames inline (docs/dataflow.md).
 CSV_BYTES_PER_EVENT: Final = 132

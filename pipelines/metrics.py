@@ -10,10 +10,12 @@ from typing import Any, Final
 from apache_beam.metrics.metric import MetricResults, MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-from transforms.quality import DROP_REASONS
+from transforms.audit.balance import DROP_REASONS
 from transforms.schema import REJECT_REASONS
-from transforms.shards import CombineUsers, ParseRanges, ProcessSessionShards
-from transforms.shuffle import PartitionFrames
+from transforms.shuffle.partition import PartitionFrames
+from transforms.steps.parse import ParseRanges
+from transforms.steps.sessions import ProcessSessionShards
+from transforms.steps.users import CombineUsers
 
 _STEPS: Final = (ParseRanges, PartitionFrames, ProcessSessionShards, CombineUsers)
 

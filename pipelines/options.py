@@ -13,8 +13,7 @@ from typing import Any, Final, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-from transforms.shards import Rules
-from transforms.users import UserThresholds
+from transforms.rules import Rules, UserThresholds
 
 
 class UsageError(Exception):

@@ -25,10 +25,10 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY as BIGQUERY_RETRY
 from google.cloud.storage.retry import DEFAULT_RETRY as STORAGE_RETRY
 
 from pipelines.options import RunOptions, UsageError
-from transforms.bucket import describe, in_bucket
 from transforms.errors import InputError
-from transforms.reading import InputFile, match_inputs
+from transforms.ingest.files import InputFile, match_inputs
 from transforms.schema import TABLES_BY_NAME
+from transforms.warehouse.gcs import describe, in_bucket
 
 _SECONDS: Final = 20.0  # a service that says nothing for so long counts as not reachable
 _BUCKET_RETRY: Final = STORAGE_RETRY.with_timeout(_SECONDS)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
-from transforms.progress import Progress
+from transforms.steps.progress import Progress
 
 _TERMINAL_SECONDS: Final = 0.2
 _LOG_SECONDS: Final = 10.0

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from pipelines.options import RunOptions, UsageError
-from transforms.bucket import in_bucket
+from transforms.warehouse.gcs import in_bucket
 
 LOCAL: Final = ("DirectRunner", "FnApiRunner")
 DATAFLOW: Final = "DataflowRunner"

@@ -12,25 +12,19 @@ from typing import Any
 
 from pipelines.metrics import Totals
 from pipelines.options import RunOptions
-from transforms import bucket, warehouse
-from transforms.quality import DROP_REASONS
-from transforms.schema import (
-    METRICS_CHURN,
-    METRICS_FUNNEL,
-    PIPELINE_RUNS,
-    REJECT_REASONS,
-    Table,
-)
+from transforms.audit.balance import DROP_REASONS
+from transforms.schema import METRICS_CHURN, METRICS_FUNNEL, PIPELINE_RUNS, REJECT_REASONS, Table
+from transforms.warehouse import gcs, local
 
 _WIDTH = 28
 
 
 def _rows(output: str, table: Table, **equals: str) -> dict[str, Any] | None:
     """The one row of a published table with these values, or None."""
-    if bucket.in_bucket(output):
-        frame = bucket.read_table(output, table).filter(**equals)
+    if gcs.in_bucket(output):
+        frame = gcs.read_table(output, table).filter(**equals)
     else:
-        frame = warehouse.read_table(Path(output), table).filter(**equals)
+        frame = local.read_table(Path(output), table).filter(**equals)
     return frame.row(0, named=True) if frame.height else None
 
 
@@ -150,16 +144,16 @@ def _places(options: RunOptions) -> list[str]:
         "SELECT rfm_segment, customers, revenue, churn_rate FROM {}metrics_rfm_segments "
         "ORDER BY revenue DESC"
     )
-    if not bucket.in_bucket(options.output):
+    if not gcs.in_bucket(options.output):
         output = Path(options.output)
-        lines = [f"  tables    {output}/TABLE/*.parquet, {output / warehouse.DATABASE}"]
-        if (output / warehouse.REPORT).exists():
-            lines.append(f"  report    {output / warehouse.REPORT}")
+        lines = [f"  tables    {output}/TABLE/*.parquet, {output / local.DATABASE}"]
+        if (output / local.REPORT).exists():
+            lines.append(f"  report    {output / local.REPORT}")
         # With the Python that is surely there; DuckDB's own shell is a download of its own.
-        show = f"duckdb.connect('{warehouse.DATABASE}').sql('{query.format('')}').show()"
+        show = f"duckdb.connect('{local.DATABASE}').sql('{query.format('')}').show()"
         command = f"cd {shlex.quote(str(output))} && {shlex.quote(sys.executable)}"
         return [*lines, f'  try       {command} -c "import duckdb; {show}"']
-    lines = [f"  tables    the files that {options.output}/{warehouse.MANIFEST} names"]
+    lines = [f"  tables    the files that {options.output}/{local.MANIFEST} names"]
     if options.bigquery_dataset is not None:
         dataset = options.bigquery_dataset
         lines += [

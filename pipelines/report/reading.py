@@ -12,10 +12,10 @@ from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
-from transforms.bucket import Folder, in_bucket
 from transforms.errors import RunError
 from transforms.schema import TABLES_BY_NAME
-from transforms.warehouse import CURRENT, MANIFEST
+from transforms.warehouse.gcs import Folder, in_bucket
+from transforms.warehouse.local import CURRENT, MANIFEST
 
 TABLES = (
     "metrics_periods",

@@ -14,14 +14,14 @@ import pytest
 
 from pipelines.generate_events import main as generate
 from tests.transforms.frames import NO_SUSPECTS
-from transforms.cleaning import session_shard
-from transforms.parsing import parse_block
-from transforms.products import ProductSums
-from transforms.reading import match_inputs, read_blocks, split_files
+from transforms.analytics.catalogue import ProductSums
+from transforms.analytics.cleaning import session_shard
+from transforms.analytics.session_shard import session_shard_frames
+from transforms.ingest.files import match_inputs, read_blocks, split_files
+from transforms.ingest.parsing import parse_block
 from transforms.schema import FCT_EVENTS
-from transforms.shards import session_shard_frames
-from transforms.shuffle import SpillStore
-from transforms.sinks import stage
+from transforms.shuffle.stores import SpillStore
+from transforms.warehouse.staging import stage
 
 ROWS = 120_000
 TURNS = 5

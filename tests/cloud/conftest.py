@@ -22,9 +22,9 @@ from tests.cloud.proxy import Proxy, error
 from tests.cloud.servers import bigquery_server, storage_server
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents, published
-from transforms import bucket
-from transforms.publishing import publish_audited
 from transforms.schema import TABLES
+from transforms.warehouse import gcs
+from transforms.warehouse.publishing import publish_audited
 
 PROJECT = "test-project"
 CREDENTIALS = {
@@ -67,7 +67,7 @@ class Cloud:
 
     def files(self) -> set[str]:
         """The names of the objects in the warehouse."""
-        return set(bucket.Folder(self.output).list(""))
+        return set(gcs.Folder(self.output).list(""))
 
 
 @dataclass
@@ -192,7 +192,7 @@ def local(tmp_path_factory, events) -> dict[str, pa.Table]:
     return published(output)
 
 
-def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> bucket.Document:
+def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> gcs.Document:
     """Compute a run into the bucket, up to the first load; return its manifest."""
     warehouse.queries.fault = lambda request: (
         error(400, "invalid", "not yet") if "_load_" in request.job_id else None
@@ -200,12 +200,12 @@ def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> bucket.Docum
     options = ("--create_dataset", f"--run_id={run_id}", "--max_rejected_ratio=0.5")
     assert main(warehouse.arguments(events, *options)) == 1
     warehouse.queries.reset()
-    manifest = bucket.audited(warehouse.output, run_id)
+    manifest = gcs.audited(warehouse.output, run_id)
     assert manifest is not None
     return manifest
 
 
-def publish(warehouse: BigQueryCloud, manifest: bucket.Document, *, keep_staging=False) -> None:
+def publish(warehouse: BigQueryCloud, manifest: gcs.Document, *, keep_staging=False) -> None:
     """Publish an audited run."""
     publish_audited(warehouse.output, manifest, warehouse.dataset, keep_staging=keep_staging)
 
@@ -224,7 +224,7 @@ def assert_published(warehouse: BigQueryCloud, local: dict[str, pa.Table], run_i
             actual[table.name] = own
     assert_tables_equal(contents(actual), contents(local))
     assert warehouse.table_names() == {table.name for table in TABLES}
-    state = bucket.Folder(warehouse.output).read("manifest.json")
+    state = gcs.Folder(warehouse.output).read("manifest.json")
     assert state is not None
     assert state.document["run_id"] == run_id
     assert "_lock" not in warehouse.files()

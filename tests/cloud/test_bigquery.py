@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import transforms.bigquery
 from google.cloud import bigquery
 
-import transforms.bigquery
 from pipelines.customer_analytics import main
 from tests.cloud.conftest import (
     BigQueryCloud,
@@ -20,11 +20,11 @@ from tests.cloud.conftest import (
     publish,
 )
 from tests.cloud.proxy import error, failed_job
-from transforms import bucket
-from transforms.bigquery import publish as publish_to_bigquery
-from transforms.bigquery import schema_fields, table_resource
 from transforms.errors import RunError
 from transforms.schema import DATA_QUALITY, TABLES
+from transforms.warehouse import gcs
+from transforms.warehouse.bigquery import publish as publish_to_bigquery
+from transforms.warehouse.bigquery import schema_fields, table_resource
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
@@ -99,7 +99,7 @@ def test_publishing_a_run_again_changes_nothing(first, events):
     assert main(first.arguments(events, *FIRST)) == 0
     assert first.queries.jobs() == []
     assert first.query("SELECT COUNT(*) AS runs FROM `{d}.pipeline_runs`") == [{"runs": 1}]
-    assert bucket.Folder(first.output).read("manifest.json").document["run_id"] == "first"
+    assert gcs.Folder(first.output).read("manifest.json").document["run_id"] == "first"
 
 
 def test_a_run_goes_on_only_with_its_own_options(first, events, capsys):
@@ -109,11 +109,11 @@ def test_a_run_goes_on_only_with_its_own_options(first, events, capsys):
 
 
 def test_an_older_run_does_not_replace_a_newer_one(first):
-    manifest = bucket.audited(first.output, "first")
+    manifest = gcs.audited(first.output, "first")
     older = manifest | {"run_id": "older", "finished_at": "2020-01-01T00:00:00+00:00"}
     with pytest.raises(RunError, match="is newer than older and already published"):
         publish(first, older)
-    bucket.release(first.output, "older")
+    gcs.release(first.output, "older")
     with pytest.raises(RunError, match=r"newer than older, is published in .*with no --run_id"):
         publish_to_bigquery(first.dataset, first.output, older, keep_staging=False)
     assert first.queries.jobs() == []
@@ -179,7 +179,7 @@ def test_a_load_that_fails_leaves_the_live_tables(first, events, local, folder, 
     assert len(first.queries.jobs("load")) == len(TABLES)
     assert first.queries.jobs("copy") == []
     assert before == first.query("SELECT run_id, status FROM `{d}.pipeline_runs` ORDER BY 1")
-    state = bucket.Folder(first.output).read("manifest.json")
+    state = gcs.Folder(first.output).read("manifest.json")
     assert state.document["run_id"] != "second"
 
     shutil.copy(tmp_path / "saved", path)

@@ -21,10 +21,10 @@ from tests.cloud.conftest import Cloud
 from tests.cloud.proxy import error
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents
-from transforms import bucket
 from transforms.errors import RunError
 from transforms.schema import DATA_QUALITY, DIM_PRODUCTS, PIPELINE_RUNS, TABLES
-from transforms.sinks import stage
+from transforms.warehouse import gcs
+from transforms.warehouse.staging import stage
 
 pytestmark = pytest.mark.cloud
 
@@ -34,12 +34,12 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 def tables(cloud: Cloud):
     """The current state, read as its readers do."""
-    return {table.name: bucket.read_table(cloud.output, table).to_arrow() for table in TABLES}
+    return {table.name: gcs.read_table(cloud.output, table).to_arrow() for table in TABLES}
 
 
-def audit(cloud: Cloud, run_id: str, *, minutes: int = 0) -> bucket.Document:
+def audit(cloud: Cloud, run_id: str, *, minutes: int = 0) -> gcs.Document:
     """Record a run with one product and one check as audited."""
-    folder = bucket.prepare(cloud.output, run_id)
+    folder = gcs.prepare(cloud.output, run_id)
     products = pl.DataFrame({"product_id": [run_id]}).select(
         pl.col("product_id"),
         *(pl.lit(None, pl.String).alias(name) for name in DIM_PRODUCTS.column_names[1:]),
@@ -60,15 +60,15 @@ def audit(cloud: Cloud, run_id: str, *, minutes: int = 0) -> bucket.Document:
     ]
     finished = (NOW + dt.timedelta(minutes=minutes)).isoformat()
     manifest = {"run_id": run_id, "finished_at": finished}
-    return bucket.record_audited(cloud.output, run_id, manifest, files)
+    return gcs.record_audited(cloud.output, run_id, manifest, files)
 
 
 def products(cloud: Cloud) -> list[str]:
-    return bucket.read_table(cloud.output, DIM_PRODUCTS)["product_id"].to_list()
+    return gcs.read_table(cloud.output, DIM_PRODUCTS)["product_id"].to_list()
 
 
 def checked_runs(cloud: Cloud) -> list[str]:
-    return sorted(bucket.read_table(cloud.output, DATA_QUALITY)["run_id"])
+    return sorted(gcs.read_table(cloud.output, DATA_QUALITY)["run_id"])
 
 
 def test_a_bucket_gets_the_tables_that_a_folder_gets(cloud, events, local, tmp_path):
@@ -85,7 +85,7 @@ def test_a_bucket_gets_the_tables_that_a_folder_gets(cloud, events, local, tmp_p
     expected = contents(local)
     expected["rejected_rows"] = expected["rejected_rows"].drop_columns("source_file")
     assert_tables_equal(actual, expected)
-    assert bucket.read_table(cloud.output, PIPELINE_RUNS)["status"].to_list() == ["published"]
+    assert gcs.read_table(cloud.output, PIPELINE_RUNS)["status"].to_list() == ["published"]
     runs = {name.split("/")[0] for name in cloud.files()}
     assert runs == {"_runs", "manifest.json", "report.html"}, "a lock or a probe was left"
     assert not list(tmp_path.glob("estore-analytics-spill-*"))
@@ -122,7 +122,7 @@ def test_a_run_killed_while_it_writes_is_begun_anew(cloud, events, tmp_path, cap
     done = cloud.run(events, "--run_id=again", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     kept = {name for name in cloud.files() if name.endswith(".parquet")}
-    named = bucket.Folder(cloud.output).read("manifest.json").document["tables"]
+    named = gcs.Folder(cloud.output).read("manifest.json").document["tables"]
     assert kept == {name for files in named.values() for name in files}
     assert not list(tmp_path.glob("estore-analytics-spill-*"))
 
@@ -132,8 +132,8 @@ def test_a_publication_replaces_appends_and_sweeps(cloud):
     for minutes, run_id in enumerate(("first", "second", "third")):
         manifest = audit(cloud, run_id, minutes=minutes)
         stage(DIM_PRODUCTS.empty_frame(), DIM_PRODUCTS, f"{cloud.output}/_runs/{run_id}")
-        bucket.publish(cloud.output, manifest, keep_staging=False)
-        bucket.publish(cloud.output, manifest, keep_staging=False)  # changes nothing
+        gcs.publish(cloud.output, manifest, keep_staging=False)
+        gcs.publish(cloud.output, manifest, keep_staging=False)  # changes nothing
         states.append(cloud.files())
         assert products(cloud) == [run_id]
     assert checked_runs(cloud) == ["first", "second", "third"]
@@ -152,7 +152,7 @@ def test_a_publication_replaces_appends_and_sweeps(cloud):
 def test_files_of_failed_attempts_can_be_kept(cloud):
     manifest = audit(cloud, "run")
     stray = stage(DIM_PRODUCTS.empty_frame(), DIM_PRODUCTS, f"{cloud.output}/_runs/run").path
-    bucket.publish(cloud.output, manifest, keep_staging=True)
+    gcs.publish(cloud.output, manifest, keep_staging=True)
     assert stray.removeprefix(f"{cloud.output}/") in cloud.files()
     assert products(cloud) == ["run"]
 
@@ -160,26 +160,26 @@ def test_files_of_failed_attempts_can_be_kept(cloud):
 def test_what_waits_to_be_resumed_is_kept_for_a_week(cloud, monkeypatch):
     audit(cloud, "waiting")
     stage(DIM_PRODUCTS.empty_frame(), DIM_PRODUCTS, f"{cloud.output}/_runs/dead")
-    bucket.prepare(cloud.output, "next")
+    gcs.prepare(cloud.output, "next")
     assert {name.split("/")[1] for name in cloud.files()} == {"waiting"}
 
-    monkeypatch.setattr(bucket, "_RESUMABLE", dt.timedelta(0))
-    bucket.prepare(cloud.output, "next")
+    monkeypatch.setattr(gcs, "_RESUMABLE", dt.timedelta(0))
+    gcs.prepare(cloud.output, "next")
     assert cloud.files() == set()
 
 
 def test_the_first_manifest_of_a_run_counts(cloud):
     first, second = audit(cloud, "run"), audit(cloud, "run", minutes=1)
-    assert second == first == bucket.audited(cloud.output, "run")
+    assert second == first == gcs.audited(cloud.output, "run")
 
 
 def test_an_older_run_does_not_replace_a_newer_one(cloud):
     old, new = audit(cloud, "old"), audit(cloud, "new", minutes=1)
-    bucket.publish(cloud.output, new, keep_staging=False)
+    gcs.publish(cloud.output, new, keep_staging=False)
     with pytest.raises(RunError, match="run new is newer than old"):
-        bucket.require_newest(cloud.output, old)
+        gcs.require_newest(cloud.output, old)
     with pytest.raises(RunError, match="run new is newer than old"):
-        bucket.publish(cloud.output, old, keep_staging=False)
+        gcs.publish(cloud.output, old, keep_staging=False)
     assert products(cloud) == ["new"]
 
 
@@ -191,27 +191,27 @@ def test_a_state_that_changed_meanwhile_is_not_overwritten(cloud):
     def interfere(request, response):
         if request.method == "GET" and response.status == 404:
             cloud.storage.reset()
-            assert bucket.Folder(cloud.output).write("manifest.json", other, bucket.ABSENT)
+            assert gcs.Folder(cloud.output).write("manifest.json", other, gcs.ABSENT)
 
     cloud.storage.observe = interfere
     with pytest.raises(RunError, match="replaced by another run meanwhile"):
-        bucket.publish(cloud.output, manifest, keep_staging=False)
-    assert bucket.Folder(cloud.output).read("manifest.json").document == other
+        gcs.publish(cloud.output, manifest, keep_staging=False)
+    assert gcs.Folder(cloud.output).read("manifest.json").document == other
 
 
 def test_one_run_at_a_time(cloud, monkeypatch):
-    bucket.acquire(cloud.output, "first")
-    bucket.acquire(cloud.output, "first")  # the same run goes on
+    gcs.acquire(cloud.output, "first")
+    gcs.acquire(cloud.output, "first")  # the same run goes on
     with pytest.raises(RunError, match=r"run first \(process \d+ on .*--run_id=first"):
-        bucket.acquire(cloud.output, "second")
-    bucket.release(cloud.output, "second")
+        gcs.acquire(cloud.output, "second")
+    gcs.release(cloud.output, "second")
     assert "_lock" in cloud.files()
-    bucket.release(cloud.output, "first")
+    gcs.release(cloud.output, "first")
     assert "_lock" not in cloud.files()
 
-    monkeypatch.setattr(bucket, "_LEASE", dt.timedelta(seconds=-1))
-    bucket.acquire(cloud.output, "silent")
-    bucket.acquire(cloud.output, "second")
+    monkeypatch.setattr(gcs, "_LEASE", dt.timedelta(seconds=-1))
+    gcs.acquire(cloud.output, "silent")
+    gcs.acquire(cloud.output, "second")
 
 
 def test_a_lost_answer_does_not_fail_a_write(cloud):
@@ -221,14 +221,14 @@ def test_a_lost_answer_does_not_fail_a_write(cloud):
             raise ConnectionResetError
 
     cloud.storage.observe = lose_one
-    assert bucket.Folder(cloud.output).write("object.json", {"a": 1}, bucket.ABSENT)
-    assert not bucket.Folder(cloud.output).write("object.json", {"a": 2}, bucket.ABSENT)
+    assert gcs.Folder(cloud.output).write("object.json", {"a": 1}, gcs.ABSENT)
+    assert not gcs.Folder(cloud.output).write("object.json", {"a": 2}, gcs.ABSENT)
 
 
 def test_a_bucket_that_refuses_is_explained(cloud):
     cloud.storage.fault = lambda _: error(403, "forbidden", "no access for you")
     with pytest.raises(RunError, match=r"no access for you.*roles/storage\.objectUser"):
-        bucket.acquire(cloud.output, "run")
+        gcs.acquire(cloud.output, "run")
 
 
 @pytest.mark.parametrize(
@@ -273,19 +273,19 @@ def test_without_credentials_the_message_says_how_to_get_them(
 
 
 def test_readers_find_the_files_by_the_manifest(cloud):
-    bucket.publish(cloud.output, audit(cloud, "run"), keep_staging=False)
+    gcs.publish(cloud.output, audit(cloud, "run"), keep_staging=False)
     manifest = json.loads(
         storage.Client().bucket(cloud.bucket).blob("warehouse/manifest.json").download_as_bytes()
     )
     assert manifest["run_id"] == "run"
     assert [f"{cloud.output}/{name}" for name in manifest["tables"]["dim_products"]] == (
-        bucket.table_files(cloud.output, DIM_PRODUCTS)
+        gcs.table_files(cloud.output, DIM_PRODUCTS)
     )
-    assert bucket.table_files(f"gs://{cloud.bucket}/nothing", DIM_PRODUCTS) == []
+    assert gcs.table_files(f"gs://{cloud.bucket}/nothing", DIM_PRODUCTS) == []
 
 
 def test_the_docs_tell_duckdb_how_to_read(cloud, folder):
-    bucket.publish(cloud.output, audit(cloud, "run"), keep_staging=False)
+    gcs.publish(cloud.output, audit(cloud, "run"), keep_staging=False)
     (sql,) = re.findall(r"```duckdb\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     # DuckDB's reader of gs:// is a download; the server's objects are files.
     sql = sql.replace("gs://my-bucket", f"{folder}/gcs/{cloud.bucket}")

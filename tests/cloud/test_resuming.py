@@ -18,9 +18,9 @@ from tests.cloud.conftest import (
     publish,
 )
 from tests.cloud.proxy import error
-from transforms import bucket
 from transforms.errors import RunError
 from transforms.schema import TABLES
+from transforms.warehouse import gcs
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
@@ -63,7 +63,7 @@ def live(warehouse: BigQueryCloud) -> State:
 
 def current(warehouse: BigQueryCloud) -> str:
     """The run that the bucket's readers see."""
-    state = bucket.Folder(warehouse.output).read("manifest.json")
+    state = gcs.Folder(warehouse.output).read("manifest.json")
     assert state is not None
     return state.document["run_id"]
 

@@ -30,8 +30,8 @@ from tests.cloud.conftest import (  # noqa: F401 - fixtures
     objects,
 )
 from tests.pipelines.running import run
-from transforms import bucket
 from transforms.schema import TABLES
+from transforms.warehouse import gcs
 
 ROWS = 3000
 IMAGE = "us-central1-docker.pkg.dev/test-project/estore-analytics/customer-analytics:build-1"
@@ -127,7 +127,7 @@ def metric_updates(
 
 def read_tables(output: str) -> dict[str, pa.Table]:
     """The published tables of a warehouse in a bucket."""
-    return {table.name: bucket.read_table(output, table).to_arrow() for table in TABLES}
+    return {table.name: gcs.read_table(output, table).to_arrow() for table in TABLES}
 
 
 class Dataflow:

@@ -21,7 +21,7 @@ from tests.dataflow.conftest import IMAGE, execute, read_object, read_tables, st
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents
 from tests.pipelines.test_summary import assert_summary_of, figures
-from transforms import bucket
+from transforms.warehouse import gcs
 
 pytestmark = pytest.mark.cloud
 
@@ -54,7 +54,7 @@ def artifacts(environment):
 
 
 def held(cloud):
-    return bucket.Folder(cloud.output).read("_lock") is not None
+    return gcs.Folder(cloud.output).read("_lock") is not None
 
 
 def comparable(tables):
@@ -145,7 +145,7 @@ def test_a_submitted_job_runs_to_its_end(cloud, job, expected, dataflow):
 def test_a_job_that_fails_says_why(cloud, job, events, dataflow, tmp_path):
     damaged = tmp_path / "damaged.csv"
     damaged.write_bytes(events.read_bytes() + b"damaged\n" * 100)
-    bucket_client = bucket.storage.Client().bucket(cloud.bucket)
+    bucket_client = gcs.storage.Client().bucket(cloud.bucket)
     bucket_client.blob("in/damaged.csv").upload_from_filename(str(damaged))
 
     done = launch(

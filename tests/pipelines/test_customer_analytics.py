@@ -33,8 +33,11 @@ from tests.pipelines.running import (
     published_in_duckdb,
     run,
 )
-from transforms import ranks, reading, shuffle
+from transforms.columnar import ntile
+from transforms.ingest import files as ingest_files
 from transforms.schema import TABLES
+from transforms.shuffle import partition, stores
+from transforms.shuffle.stores import InlineStore
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)
@@ -72,19 +75,19 @@ def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     if not sizes:
         return
     patch.setattr(customer_analytics, "_SHARD_BYTES", sizes["shard_bytes"])
-    patch.setattr(reading, "RANGE_BYTES", sizes["range_bytes"])
-    patch.setattr(reading, "BLOCK_BYTES", sizes["block_bytes"])
-    patch.setattr(shuffle, "_PIECE_BYTES", 1)
-    patch.setattr(shuffle, "_BUFFER_BYTES", (sizes["buffer_bytes"], sizes["buffer_bytes"]))
-    patch.setattr(shuffle, "_INLINE_BYTES", sizes["inline_bytes"])
-    patch.setattr(ranks, "_SAMPLES", sizes["samples"])
+    patch.setattr(ingest_files, "RANGE_BYTES", sizes["range_bytes"])
+    patch.setattr(ingest_files, "BLOCK_BYTES", sizes["block_bytes"])
+    patch.setattr(partition, "_PIECE_BYTES", 1)
+    patch.setattr(partition, "_BUFFER_BYTES", (sizes["buffer_bytes"], sizes["buffer_bytes"]))
+    patch.setattr(stores, "_INLINE_BYTES", sizes["inline_bytes"])
+    patch.setattr(ntile, "_SAMPLES", sizes["samples"])
     patch.setattr(
         customer_analytics,
         "split_files",
-        lambda files, _: reading.split_files(files, sizes["readers"]),
+        lambda files, _: files.split_files(files, sizes["readers"]),
     )
     if sizes["inline"]:
-        patch.setattr(customer_analytics, "frame_store", lambda *_, **__: shuffle.InlineStore())
+        patch.setattr(customer_analytics, "frame_store", lambda *_, **__: InlineStore())
 
 
 def demo(path: Path, rows: int, seed: int = 1) -> Path:
@@ -134,7 +137,7 @@ def test_tables_of_the_samples_are_those_of_the_oracle(sample_data, tmp_path):
 def test_tables_of_many_shards_of_a_demo_are_those_of_the_oracle(tmp_path, monkeypatch):
     file = demo(tmp_path / "demo.csv", 100_000)
     resize(monkeypatch, {**TINY, "shard_bytes": 1 << 20, "range_bytes": 1 << 20})
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 1 << 18)
     tables = run([file], tmp_path / "warehouse")
     assert_as_oracle(tables, [file])
 
@@ -145,7 +148,7 @@ def test_several_workers_make_the_same_tables(sample_data, tmp_path, monkeypatch
     compressed_file.write_bytes(gzip.compress(files[0].read_bytes()))
     monkeypatch.setattr(customer_analytics, "_SMALL_BYTES", 1 << 20)
     monkeypatch.setattr(customer_analytics, "_SHARD_BYTES", 1 << 20)
-    monkeypatch.setattr(reading, "RANGE_BYTES", 1 << 20)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1 << 20)
     given_files = [*files[1:], compressed_file]
     tables = run(given_files, tmp_path / "warehouse", direct_num_workers=2)
     assert_as_oracle(tables, given_files)
@@ -203,7 +206,7 @@ def test_order_and_number_of_files_do_not_matter(
         paths.append(path)
     if seed == 2:
         resize(monkeypatch, {**TINY, "shard_bytes": 30_000, "range_bytes": 30_000})
-        monkeypatch.setattr(reading, "BLOCK_BYTES", 9000)
+        monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 9000)
     tables = contents(run(paths, tmp_path / "warehouse"))
     assert_tables_equal(tables, one_answer)
 

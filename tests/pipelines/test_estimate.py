@@ -7,7 +7,7 @@ import pytest
 from pipelines import customer_analytics, estimate
 from pipelines.estimate import CSV_BYTES_PER_EVENT, Estimate
 from pipelines.template import ROOT
-from transforms.reading import match_inputs
+from transforms.ingest.files import match_inputs
 
 HEADER = (
     b"event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"

@@ -12,9 +12,9 @@ from apache_beam.runners.pipeline_context import PipelineContext
 
 from pipelines import generate_events
 from pipelines.customer_analytics import Plan, build_pipeline
-from transforms.publishing import Run
-from transforms.reading import match_inputs, split_files
-from transforms.shards import Rules
+from transforms.ingest.files import match_inputs, split_files
+from transforms.rules import Rules
+from transforms.warehouse.publishing import Run
 
 STEPS = """
     InputRanges SpreadRanges Parse StoreReadCounts RejectedExamples

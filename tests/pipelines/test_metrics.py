@@ -14,13 +14,16 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.customer_analytics import Plan, build_pipeline
 from pipelines.metrics import ROWS, Totals, read_totals
-from transforms import warehouse
-from transforms.publishing import Run
-from transforms.quality import DROP_REASONS
-from transforms.reading import match_inputs, split_files
+from transforms.audit.balance import DROP_REASONS
+from transforms.ingest.files import match_inputs, split_files
+from transforms.rules import Rules
 from transforms.schema import REJECT_REASONS
-from transforms.shards import CombineUsers, ParseRanges, ProcessSessionShards, Rules
-from transforms.shuffle import PartitionFrames
+from transforms.shuffle.partition import PartitionFrames
+from transforms.steps.parse import ParseRanges
+from transforms.steps.sessions import ProcessSessionShards
+from transforms.steps.users import CombineUsers
+from transforms.warehouse import local
+from transforms.warehouse.publishing import Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
 
@@ -77,7 +80,7 @@ def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("metrics")
     (folder / "events.csv").write_text(HEADER + CSV)
     ranges = split_files(match_inputs([str(folder / "events.csv")]), 1)
-    with warehouse.workspace(folder / "warehouse", "run", spill=True) as (staging, spill):
+    with local.workspace(folder / "warehouse", "run", spill=True) as (staging, spill):
         run = Run(
             run_id="run",
             started_at=beam.utils.timestamp.Timestamp(0).to_utc_datetime(has_tz=True),

@@ -20,8 +20,10 @@ from pipelines.options import OPTIONS, UsageError, parse_arguments
 from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import ROOT, arguments, published, run, start, wait_until
-from transforms import publishing, quality
+from transforms.audit.checks import checked
 from transforms.schema import Severity
+from transforms.steps import publish
+from transforms.warehouse.publishing import DATA_QUALITY
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)
@@ -241,13 +243,13 @@ def test_a_failed_audit_publishes_nothing(tmp_path, small_csv, capsys, monkeypat
     run([small_csv], tmp_path / "w")
     before = published(tmp_path / "w")
     capsys.readouterr()
-    broken = quality.checked
+    broken = checked
     monkeypatch.setattr(
-        quality,
+        publish,
         "check_balance",
         lambda _: pl.DataFrame(
             [("fct_events", "every_row_accounted_for", Severity.ERROR.value, 7)],
-            schema=broken(publishing.DATA_QUALITY, "any", 0).schema,
+            schema=broken(DATA_QUALITY, "any", 0).schema,
             orient="row",
         ),
     )

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from pipelines import progress as shown
-from transforms.progress import Progress
+from transforms.steps.progress import Progress
 
 
 def test_what_workers_note_adds_up(tmp_path, monkeypatch):

@@ -14,8 +14,9 @@ from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import arguments, last_run, published
 from transforms.schema import REJECT_REASONS
-from transforms.shards import CombineUsers, ParseRanges
-from transforms.shuffle import InlineStore
+from transforms.shuffle.stores import InlineStore
+from transforms.steps.parse import ParseRanges
+from transforms.steps.users import CombineUsers
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)

@@ -10,7 +10,7 @@ import pytest
 from pipelines import customer_analytics, generate_events
 from tests.conftest import skip_or_fail
 from tests.pipelines.running import run
-from transforms import reading
+from transforms.ingest import files as ingest_files
 
 SHARDS = 5
 RANGE_BYTES = 1 << 16
@@ -36,7 +36,7 @@ def spread():
     """Many ranges and shards, as a large input has them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(customer_analytics, "session_shards", lambda files, workers: SHARDS)
-        patch.setattr(reading, "RANGE_BYTES", RANGE_BYTES)
+        patch.setattr(ingest_files, "RANGE_BYTES", RANGE_BYTES)
         yield
 
 

@@ -8,8 +8,9 @@ import pytest
 from pipelines import customer_analytics
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import arguments, contents, published, run
-from transforms import shuffle, sinks
 from transforms.schema import TABLES
+from transforms.shuffle.stores import SpillStore
+from transforms.steps import stage_tables
 
 pytestmark = pytest.mark.portable
 REPEATS = 2
@@ -34,13 +35,13 @@ def assert_published_once(output: Path, expected) -> None:
 
 def test_every_bundle_three_times(files, expected, tmp_path, monkeypatch):
     written = []
-    stage = sinks.stage
+    stage = stage_tables.stage
 
     def counted_stage(frame, table, *rest):
         written.append(table.name)
         return stage(frame, table, *rest)
 
-    monkeypatch.setattr(sinks, "stage", counted_stage)
+    monkeypatch.setattr(stage_tables, "stage", counted_stage)
     code = customer_analytics.main(
         [*arguments(files, tmp_path), f"--direct_runner_bundle_repeat={REPEATS}"]
     )
@@ -51,27 +52,27 @@ def test_every_bundle_three_times(files, expected, tmp_path, monkeypatch):
 
 
 def test_an_attempt_dies_after_writing_a_staged_file(files, expected, tmp_path, monkeypatch):
-    stage = sinks.stage
+    stage = stage_tables.stage
 
     def stage_in_second_attempt(*arguments):
         stage(*arguments)  # of an attempt whose result nobody gets
         return stage(*arguments)
 
-    monkeypatch.setattr(sinks, "stage", stage_in_second_attempt)
+    monkeypatch.setattr(stage_tables, "stage", stage_in_second_attempt)
     run(files, tmp_path)
 
     assert_published_once(tmp_path, expected)
 
 
 def test_an_attempt_dies_after_writing_to_the_spill(files, expected, tmp_path, monkeypatch):
-    append = shuffle.SpillStore._append
+    append = SpillStore._append
 
     def append_in_second_attempt(self, shard, buffers):
         written = list(buffers)
         append(self, shard, written)  # of an attempt whose reference nobody gets
         return append(self, shard, written)
 
-    monkeypatch.setattr(shuffle.SpillStore, "_append", append_in_second_attempt)
+    monkeypatch.setattr(SpillStore, "_append", append_in_second_attempt)
     run(files, tmp_path)
 
     assert_published_once(tmp_path, expected)
@@ -80,7 +81,7 @@ def test_an_attempt_dies_after_writing_to_the_spill(files, expected, tmp_path, m
 @pytest.fixture(params=["sink", "spill"])
 def dying(request):
     """A patch under which every attempt dies once it has written a file."""
-    stage, append = sinks.stage, shuffle.SpillStore._append
+    stage, append = stage_tables.stage, SpillStore._append
 
     def stage_and_die(*arguments):
         stage(*arguments)
@@ -92,9 +93,9 @@ def dying(request):
 
     patch = pytest.MonkeyPatch()
     if request.param == "sink":
-        patch.setattr(sinks, "stage", stage_and_die)
+        patch.setattr(stage_tables, "stage", stage_and_die)
     else:
-        patch.setattr(shuffle.SpillStore, "_append", append_and_die)
+        patch.setattr(SpillStore, "_append", append_and_die)
     yield patch
     patch.undo()
 

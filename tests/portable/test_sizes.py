@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from transforms.shuffle import InlineStore
+from transforms.shuffle.stores import InlineStore
 
 MEBIBYTE = 1 << 20
 

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import polars as pl
 
-from transforms.events import EVENT_BATCH, VARIANT
-from transforms.session_keys import SESSION_NAMES, session_key
-from transforms.shards import SuspectProducts
-from transforms.variants import ProductFlags, columns_of, with_variants
+from transforms.analytics.session_shard import SuspectProducts
+from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, with_variants
+from transforms.ingest.batch import EVENT_BATCH
+from transforms.ingest.session_keys import SESSION_NAMES, session_key
 
 START = datetime(2019, 10, 1, tzinfo=UTC)
 DEFAULTS = {

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.frames import at, events, flags_of, session_names
-from transforms.categories import touches
-from transforms.cleaning import clean
+from transforms.analytics.category_exposures import touches
+from transforms.analytics.cleaning import clean
 
 ROWS = st.lists(
     st.builds(

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.frames import at, events, flags_of, session_names, variants_of
-from transforms.cleaning import (
+from transforms.analytics.cleaning import (
     ambiguous_products,
     candidate_brands,
     clean,
     drop_duplicates,
     multi_brand_products,
 )
-from transforms.session_keys import SESSION_KEY
-from transforms.variants import with_products
+from transforms.columnar.product_codes import with_products
+from transforms.ingest.session_keys import SESSION_KEY
 
 
 def kept(frame: pl.DataFrame, *columns: str) -> list[tuple[object, ...]]:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms.events import MONEY
-from transforms.exact import average_money, divide_half_up, rate
+from transforms.columnar.money import MONEY, average_money, divide_half_up, rate
 
 UNITS = st.integers(0, 10**38 - 1)
 

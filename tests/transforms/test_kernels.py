@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import types
 
-from transforms.cleaning import find_neighbours, sort_groups
-from transforms.kernels import WINDOW, count_bits, equal_bytes, kernel
-from transforms.kernels import given as given_array
-from transforms.numbering import rows_in_order
+from transforms.columnar.grouping import find_neighbours, sort_groups
+from transforms.columnar.kernels import WINDOW, count_bits, equal_bytes, kernel
+from transforms.columnar.kernels import given as given_array
+from transforms.columnar.key_index import rows_in_order
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), max_size=60))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.events import NO_CODE
-from transforms.numbering import (
+from transforms.columnar.arrays import NO_CODE
+from transforms.columnar.key_index import (
     Numbering,
     count_distinct,
     count_keys,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at
-from transforms.events import EVENT_BATCH, EVENT_TYPE, MONEY
-from transforms.packing import ALIGNMENT, Piece, can_pack, pack, unpack, unpack_rows
+from transforms.columnar.money import MONEY
+from transforms.columnar.packing import ALIGNMENT, Piece, can_pack, pack, unpack, unpack_rows
+from transforms.ingest.batch import EVENT_BATCH, EVENT_TYPE
 
 MOST = 2**63 - 1
 VALUES = {

@@ -15,11 +15,12 @@ from tests.oracle.strategies import (
     csv_line,
     damaged_csv_bytes,
 )
-from transforms import parsing
-from transforms.blocks import Block
+from transforms.columnar.product_codes import with_products
 from transforms.errors import InputError
-from transforms.events import EVENT_BATCH, validate
-from transforms.grammar import (
+from transforms.ingest import parsing
+from transforms.ingest.batch import EVENT_BATCH, validate
+from transforms.ingest.blocks import Block
+from transforms.ingest.grammar import (
     COLUMNS,
     Header,
     parse_event_time,
@@ -27,9 +28,8 @@ from transforms.grammar import (
     parse_integer,
     parse_price,
 )
-from transforms.parsing import REJECTED_BATCH, parse_block
-from transforms.session_keys import SESSION_KEY, session_texts
-from transforms.variants import with_products
+from transforms.ingest.parsing import REJECTED_BATCH, parse_block
+from transforms.ingest.session_keys import SESSION_KEY, session_texts
 
 HEADER = Header(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)

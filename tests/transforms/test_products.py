@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import events
-from transforms.events import EVENT_SUMS, is_type
-from transforms.products import ProductSums
-from transforms.variants import VARIANT_COLUMNS, with_products
+from transforms.analytics.catalogue import ProductSums
+from transforms.columnar.grouping import EVENT_SUMS
+from transforms.columnar.product_codes import VARIANT_COLUMNS, with_products
+from transforms.ingest.batch import is_type
 
 ROWS = st.lists(
     st.fixed_dictionaries(

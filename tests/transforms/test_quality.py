@@ -6,20 +6,16 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from transforms import quality
-from transforms.errors import RunError
-from transforms.quality import (
+from transforms.audit.balance import (
     DROP_REASONS,
     check_balance,
-    check_batch,
-    check_measures,
     counted,
-    measure_batch,
-    quality_table,
     require_few_rejected,
-    require_passed,
     total_counts,
 )
+from transforms.audit.checks import CHECKED, check_batch, quality_table, require_passed
+from transforms.audit.measures import MEASURED, MEASURES, check_measures, measure_batch
+from transforms.errors import RunError
 from transforms.schema import TABLES, TABLES_BY_NAME, Column, ColumnType, Severity, Table
 
 TIME = datetime(2019, 10, 1, 12, tzinfo=UTC)
@@ -85,7 +81,7 @@ def failing(table: Table, frame: pl.DataFrame) -> dict[str, int]:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_sound_batch_passes_every_check(table):
     checks = check_batch(table, frame_of(table), {})
-    assert checks.schema == quality.CHECKED
+    assert checks.schema == CHECKED
     assert checks.filter(pl.col("failing_rows") > 0).is_empty(), checks
     assert failing(table, table.empty_frame()) == {}
     assert set(checks["table_name"]) == {table.name}
@@ -142,10 +138,10 @@ def measured(**changes: int) -> pl.DataFrame:
     """The measures of all tables, 5 each but for changes named table__measure."""
     rows = [
         (table, measure, Decimal(changes.get(f"{table}__{measure}", 5)))
-        for table, measures in quality.MEASURES.items()
+        for table, measures in MEASURES.items()
         for measure in measures
     ]
-    return pl.DataFrame(rows, schema=quality.MEASURED, orient="row")
+    return pl.DataFrame(rows, schema=MEASURED, orient="row")
 
 
 def test_equal_measures_pass_and_add_up_over_batches():
@@ -153,12 +149,12 @@ def test_equal_measures_pass_and_add_up_over_batches():
     failed = check_measures(twice).filter(pl.col("failing_rows") > 0)
     assert "revenue_as_in_fct_events" in failed["check_name"].to_list()
     assert check_measures(measured())["failing_rows"].sum() == 0
-    assert check_measures(pl.DataFrame(schema=quality.MEASURED))["failing_rows"].sum() == 0
+    assert check_measures(pl.DataFrame(schema=MEASURED))["failing_rows"].sum() == 0
 
 
 @pytest.mark.parametrize(
     ("table", "measure"),
-    [(table, measure) for table in quality.MEASURES for measure in quality.MEASURES[table]],
+    [(table, measure) for table in MEASURES for measure in MEASURES[table]],
 )
 def test_a_measure_that_differs_in_one_table_fails(table, measure):
     failed = check_measures(measured(**{f"{table}__{measure}": 6})).filter(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms import ranks
-from transforms.ranks import (
+from transforms.columnar import ntile as ntile_module
+from transforms.columnar.ntile import (
     bracket_tiles,
     bracketed_keys,
     first_keys,
@@ -51,7 +51,7 @@ def tiles_over_shards(shards: list[list[tuple[int, str]]], tiles: int):
 )
 def test_tiles_are_exact_however_the_keys_are_spread(keys, shards, tiles, samples):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_SAMPLES", samples)
+        patch.setattr(ntile_module, "_SAMPLES", samples)
         spread = [keys[shard::shards] for shard in range(shards)]
         assert tiles_over_shards(spread, tiles) == ntile(keys, tiles)
 

@@ -20,12 +20,10 @@ from tests.oracle.strategies import (
     compressed,
     damaged_csv_bytes,
 )
-from transforms import reading
-from transforms.blocks import Block
 from transforms.errors import InputError
-from transforms.grammar import BOM, COLUMNS, Header
-from transforms.parsing import parse_block
-from transforms.reading import (
+from transforms.ingest import files as ingest_files
+from transforms.ingest.blocks import Block
+from transforms.ingest.files import (
     InputFile,
     InputRange,
     match_inputs,
@@ -33,6 +31,8 @@ from transforms.reading import (
     read_header,
     split_files,
 )
+from transforms.ingest.grammar import BOM, COLUMNS, Header
+from transforms.ingest.parsing import parse_block
 
 HEADER = ",".join(COLUMNS).encode()
 GOOD = ",".join(GOOD_ROW).encode()
@@ -79,8 +79,8 @@ def test_any_cut_gives_each_row_once(  # noqa: PLR0917 - what is drawn
 ):
     content = blank + content
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "RANGE_BYTES", range_bytes)
-        patch.setattr(reading, "BLOCK_BYTES", block_bytes)
+        patch.setattr(ingest_files, "RANGE_BYTES", range_bytes)
+        patch.setattr(ingest_files, "BLOCK_BYTES", block_bytes)
         path = written(Path(folder), content, suffix)
         try:
             grammar.read_csv(content)
@@ -92,8 +92,8 @@ def test_any_cut_gives_each_row_once(  # noqa: PLR0917 - what is drawn
 
 
 def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 500)
-    monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1000)
     content = b"\n".join([HEADER, *(b"row %d" % number for number in range(1000))])
     for suffix in SUFFIXES[1:]:
         path = written(tmp_path, content, suffix)
@@ -109,8 +109,8 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
 
 
 def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(reading, "RANGE_BYTES", 1000)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1000)
 
     def readers(sizes, workers):
         files = [InputFile(f"{size}.csv.gz", size, 5 * size, Header(COLUMNS), 0) for size in sizes]
@@ -144,8 +144,8 @@ def test_a_small_compressed_file_has_one_reader(tmp_path):
 
 
 def test_ranges_cover_a_plain_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(reading, "RANGE_BYTES", 100)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 100)
     (file,) = match_inputs([str(written(tmp_path, HEADER + b"\n" + GOOD * 3))])
     parts = [part for (part,) in split_files([file], 1)]
     ends = [part.end for part in parts]
@@ -155,7 +155,7 @@ def test_ranges_cover_a_plain_file(tmp_path, monkeypatch):
 
 
 def test_blocks_are_about_as_large_as_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 4096)
     content = HEADER + b"\n" + (GOOD + b"\n") * 2000
     for suffix in SUFFIXES:
         (file,) = match_inputs([str(written(tmp_path, content, suffix))])
@@ -165,8 +165,8 @@ def test_blocks_are_about_as_large_as_asked_for(tmp_path, monkeypatch):
 
 
 def test_a_row_longer_than_many_ranges_is_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "RANGE_BYTES", 1 << 20)
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1 << 20)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 1 << 18)
     long = b"x" * (50 << 20)
     path = written(tmp_path, b"\n".join([HEADER, GOOD, long, GOOD]))
     rows = rows_of(path)
@@ -290,8 +290,8 @@ def test_the_header_and_where_rows_start_are_read_from_any_file(tmp_path):
 
 
 def test_ranges_are_parsed_to_the_offsets_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "RANGE_BYTES", 300)
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 90)
+    monkeypatch.setattr(ingest_files, "RANGE_BYTES", 300)
+    monkeypatch.setattr(ingest_files, "BLOCK_BYTES", 90)
     content = b"\n".join([HEADER, GOOD, b"bad", GOOD, "é".encode(), b"", GOOD, b"worse"])
     for suffix in SUFFIXES:
         (file,) = match_inputs([str(written(tmp_path, content, suffix))])
@@ -334,8 +334,8 @@ def test_small_files_are_read_together_as_they_are_alone(contents, block_bytes, 
             paths.append(str(path))
         files = match_inputs(paths)
         alone = [rejected_and_events([(InputRange(file, 0, file.size),)]) for file in files]
-        patch.setattr(reading, "BLOCK_BYTES", block_bytes)
-        patch.setattr(reading, "RANGE_BYTES", 4 * block_bytes)
+        patch.setattr(ingest_files, "BLOCK_BYTES", block_bytes)
+        patch.setattr(ingest_files, "RANGE_BYTES", 4 * block_bytes)
         rejected, events = rejected_and_events(split_files(files, workers))
     assert rejected == sorted(chain(*(rows for rows, _ in alone)))
     assert events == sorted(chain(*(rows for _, rows in alone)))

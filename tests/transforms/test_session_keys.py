@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms import session_keys
 from transforms.errors import RunError
-from transforms.session_keys import SESSION_KEY, SESSION_NAMES, session_key, session_texts
+from transforms.ingest import session_keys
+from transforms.ingest.session_keys import SESSION_KEY, SESSION_NAMES, session_key, session_texts
 
 UUID_TEXT = "26dd6e6e-4dac-4778-8d2c-92e149dab885"
 NEARLY_UUIDS = [

@@ -11,17 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.frames import at, events, flags_of, session_names
-from transforms.cleaning import clean
-from transforms.event_ids import event_ids
-from transforms.events import EVENT_TYPE, VARIANT
-from transforms.sessions import (
+from transforms.analytics.cleaning import clean
+from transforms.analytics.sessions import (
     event_table,
     length_bucket,
     quality_tier,
     session_table,
     sessionize,
 )
-from transforms.variants import encoded_columns, with_variants
+from transforms.columnar.event_ids import event_ids
+from transforms.columnar.product_codes import VARIANT, encoded_columns, with_variants
+from transforms.ingest.batch import EVENT_TYPE
 
 
 def test_dictionaries_hold_a_text_once():

@@ -17,19 +17,17 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at, events, flags_of
-from transforms import shuffle
-from transforms.cleaning import product_shard, session_shard
-from transforms.session_keys import SESSION_KEY, session_key
-from transforms.shuffle import (
-    FrameCoder,
-    GroupFrames,
+from transforms.analytics.cleaning import product_shard, session_shard
+from transforms.columnar.key_index import hash_integers
+from transforms.ingest.session_keys import SESSION_KEY, session_key
+from transforms.shuffle import partition, stores
+from transforms.shuffle.coder import FrameCoder
+from transforms.shuffle.partition import GroupFrames, PartitionFrames, StoreFrames
+from transforms.shuffle.stores import (
     InlineStore,
-    PartitionFrames,
     SpillStore,
-    StoreFrames,
     collect_frames,
     frame_store,
-    hash_integers,
     partition_frame,
 )
 
@@ -114,7 +112,7 @@ def test_frames_come_back_as_they_were(store):
 
 
 def test_inline_payloads_are_pieces(monkeypatch):
-    monkeypatch.setattr(shuffle, "_INLINE_BYTES", 1000)
+    monkeypatch.setattr(stores, "_INLINE_BYTES", 1000)
     frame = pl.DataFrame({"number": range(10_000)})
     payloads = list(InlineStore().put(frame))
     assert len(payloads) > 50
@@ -155,9 +153,7 @@ def test_a_shard_given_free_takes_no_space(tmp_path, is_replayed):
 
 def test_what_the_system_writes_in_part_is_written_whole(tmp_path, monkeypatch):
     writev = os.writev
-    monkeypatch.setattr(
-        shuffle.os, "writev", lambda file, buffers: writev(file, [bytes(buffers[0])[:5]])
-    )
+    monkeypatch.setattr(os, "writev", lambda file, buffers: writev(file, [bytes(buffers[0])[:5]]))
     store = SpillStore(str(tmp_path))
     payloads = [
         payload
@@ -225,7 +221,7 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
         assert len(set().union(*seen)) == sum(map(len, seen))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "_BUFFER_BYTES", (buffer, buffer))
+        patch.setattr(partition, "_BUFFER_BYTES", (buffer, buffer))
         with test_pipeline.TestPipeline() as pipeline:
             groups = (
                 pipeline
@@ -236,15 +232,15 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
 
 
 def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(shuffle, "_BUFFER_BYTES", (1, 1))
+    monkeypatch.setattr(partition, "_BUFFER_BYTES", (1, 1))
     store = SpillStore(str(tmp_path))
-    partition = PartitionFrames(2, {"numbers": product_shard}, store)
+    dofn = PartitionFrames(2, {"numbers": product_shard}, store)
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
-    partition.start_bundle()
+    dofn.start_bundle()
     for start in (0, 20, 40):
-        assert not list(partition.process(("numbers", numbers.slice(start, 20))))
+        assert not list(dofn.process(("numbers", numbers.slice(start, 20))))
 
-    sent = dict(sent.value for sent in partition.finish_bundle())
+    sent = dict(sent.value for sent in dofn.finish_bundle())
 
     assert sent.keys() == {0, 1}
     # 50 numbers below 50 in 20, 20 and 10: a byte each.
@@ -256,12 +252,12 @@ def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypat
 def test_a_partition_has_the_timestamp_of_its_rows():
     """With a later one, Prism started what follows a shuffle before its side inputs were there."""
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
-    partition = PartitionFrames(2, {"numbers": product_shard}, InlineStore())
+    dofn = PartitionFrames(2, {"numbers": product_shard}, InlineStore())
     with test_pipeline.TestPipeline() as pipeline:
         stamps = (
             pipeline
             | beam.Create([("numbers", numbers)])
-            | beam.ParDo(partition)
+            | beam.ParDo(dofn)
             | beam.Map(lambda _, timestamp=beam.DoFn.TimestampParam: timestamp)
         )
         assert_that(stamps, equal_to([MIN_TIMESTAMP] * 2))

@@ -5,16 +5,13 @@ from datetime import date
 import pytest
 
 from tests.transforms.frames import events, variants_of
-from transforms.cleaning import ambiguous_products
+from transforms.analytics.cleaning import ambiguous_products
 from transforms.errors import RunError
-from transforms.progress import Progress
-from transforms.shards import (
-    FindAmbiguousProducts,
-    FindCandidateBrands,
-    ProcessSessionShards,
-    Rules,
-)
-from transforms.shuffle import InlineStore
+from transforms.rules import Rules
+from transforms.shuffle.stores import InlineStore
+from transforms.steps.catalogue import FindAmbiguousProducts, FindCandidateBrands
+from transforms.steps.progress import Progress
+from transforms.steps.sessions import ProcessSessionShards
 
 STORE = InlineStore()
 ONE_BRAND = events({"brand": "a"}, {"brand": "a", "user_id": 8})

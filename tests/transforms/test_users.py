@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.churn import cohort_sums, metrics_churn
-from transforms.events import MONEY
-from transforms.rfm import frequency_scores, segment
-from transforms.users import SESSION_SUMS, UserThresholds, describe_users
+from transforms.analytics.metrics.churn import cohort_sums, metrics_churn
+from transforms.analytics.rfm import frequency_scores, segment
+from transforms.analytics.users import SESSION_SUMS, describe_users
+from transforms.columnar.money import MONEY
+from transforms.rules import UserThresholds
 
 AS_OF = date(2020, 4, 30)
 COMBINED = {

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import events, flags_of
-from transforms.events import EVENT_BATCH, NO_CODE, NO_ID, VARIANT
-from transforms.shuffle import decode_frame, encode_frame
-from transforms.variants import (
+from transforms.columnar.arrays import NO_CODE, NO_ID
+from transforms.columnar.product_codes import (
+    VARIANT,
     VARIANT_COLUMNS,
     encoded_columns,
     interned,
@@ -21,6 +21,8 @@ from transforms.variants import (
     portable,
     with_products,
 )
+from transforms.ingest.batch import EVENT_BATCH
+from transforms.shuffle.coder import decode_frame, encode_frame
 
 ROWS = st.lists(
     st.fixed_dictionaries(

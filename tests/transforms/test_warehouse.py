@@ -10,17 +10,17 @@ import duckdb
 import polars as pl
 import pytest
 
-from transforms import warehouse
 from transforms.errors import RunError
 from transforms.schema import METRICS_CATEGORY_RFM, METRICS_RFM_GRID, REJECTED_ROWS, TABLES
-from transforms.sinks import stage
+from transforms.warehouse import local
+from transforms.warehouse.staging import stage
 
 REPLACED = (METRICS_CATEGORY_RFM, METRICS_RFM_GRID)
 
 
 def publish(output: Path, run_id: str, purchases: int) -> None:
     """Publish a state in which every number is the same."""
-    with warehouse.workspace(output, run_id, spill=False) as (staging, _):
+    with local.workspace(output, run_id, spill=False) as (staging, _):
         frames = (
             (
                 METRICS_CATEGORY_RFM,
@@ -60,7 +60,7 @@ def publish(output: Path, run_id: str, purchases: int) -> None:
         stage(
             pl.DataFrame([frames[0][1]], schema=frames[0][0].polars_schema()), REPLACED[0], staging
         )
-        warehouse.publish(output, run_id, files, {"run_id": run_id})
+        local.publish(output, run_id, files, {"run_id": run_id})
 
 
 def state(output: Path) -> tuple[list[int], list[int]]:
@@ -166,7 +166,7 @@ def test_a_state_is_on_the_disk_before_it_is_the_current_one(tmp_path, monkeypat
         written.add(os.fstat(descriptor).st_ino)
 
     def replace_link(new, link):
-        if link.name == warehouse.CURRENT:
+        if link.name == local.CURRENT:
             run = tmp_path / new.readlink()
             paths = [run.parent, run, *run.rglob("*")]
             assert len(paths) > len(TABLES)
@@ -229,7 +229,7 @@ def test_other_files_in_the_folder_stay(tmp_path):
 
 
 def test_a_second_run_at_once_is_turned_away(tmp_path):
-    with warehouse.workspace(tmp_path, "run1", spill=True) as (staging, spill):
+    with local.workspace(tmp_path, "run1", spill=True) as (staging, spill):
         assert Path(staging).is_dir()
         assert Path(spill).is_dir()
         with pytest.raises(RunError, match=rf"another run \(process {os.getpid()}\) is writing"):

@@ -15,8 +15,8 @@ from pipelines.report import read_warehouse
 from pipelines.report.__main__ import main
 from pipelines.report.reading import parse_dataset
 from tests.conftest import skip_or_fail
-from transforms.bucket import ABSENT, Folder
-from transforms.warehouse import MANIFEST
+from transforms.warehouse.gcs import ABSENT, Folder
+from transforms.warehouse.local import MANIFEST
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Business rules: pure functions from Polars frames to Polars frames, without Beam."""

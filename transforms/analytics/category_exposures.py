@@ -1,0 +1,106 @@
+"""Metrics by product category: metrics_categories and metrics_category_rfm.
+
+An event counts for the category of its product in dim_products, which is known only when all events
+are. Sums come from the products. Distinct sessions and users need to know who touched what: the
+session shards send each (session, user, category) once, which is a fraction of the events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from transforms.analytics.catalogue import Catalogue
+from transforms.columnar.grouping import find_exposures
+from transforms.columnar.kernels import Numbers
+from transforms.columnar.product_codes import (
+    VARIANT,
+    ProductFlags,
+    columns_of,
+    known_variants,
+    with_products,
+)
+from transforms.ingest.batch import is_type
+
+_LEVELS = ("category_lvl_1", "category_lvl_2")
+
+
+def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.DataFrame:
+    """Who touched what, each once.
+
+    A row is counted in the user shard of its `user_id`. A session of several users would be counted
+    in several, so its rows are parted: one per user and category, without the session, and one per
+    category, with the session, in the shard of its largest user.
+
+    Args:
+        events: Kept events of a session shard with `session_number`, sorted by it.
+        ambiguous: Products that occur with several category_ids. Any other product's category in
+            dim_products is that of its events; these are sent themselves.
+        shard: Number of the session shard.
+
+    Returns:
+        Columns `user_id`, `is_user` (Boolean: the row counts for the user), `session` (UInt64,
+        unique over all shards; NULL where the row does not count for one), `category_id` and
+        `product_id` (NULL unless the product is ambiguous; `category_id` then is).
+    """
+    is_ambiguous = ambiguous.known()
+    room = len(is_ambiguous)  # other threads may have numbered more since
+    products, categories, *_ = known_variants().codes[:room].T
+    touched = np.empty(events.height, np.uint32)
+    count, has_shared = find_exposures(
+        events["session_number"].to_numpy(),
+        events["user_id"].to_numpy(),
+        events[VARIANT].to_numpy(),
+        np.where(is_ambiguous, room + 1 + products, np.minimum(categories, room)),
+        np.zeros(2 * room + 1, np.uint32),
+        touched,
+    )
+    distinct = events["session_number", "user_id", VARIANT][touched[:count]]
+    variants = distinct[VARIANT].to_numpy()
+    described = columns_of(variants, ("category_id", "product_id"))
+    is_product = pl.Series(is_ambiguous[variants])
+    rows = distinct.select(
+        "user_id",
+        pl.lit(value=True).alias("is_user"),
+        (pl.col("session_number").cast(pl.UInt64) + (shard << 32)).alias("session"),
+        pl.when(~is_product).then(described["category_id"]).alias("category_id"),
+        pl.when(is_product).then(described["product_id"]).alias("product_id"),
+    )
+    if not has_shared:
+        return rows
+    return _part_shared(rows.unique())
+
+
+def _part_shared(touched: pl.DataFrame) -> pl.DataFrame:
+    """Part the rows of sessions of several users: see `touches`."""
+    is_shared = pl.col("user_id").n_unique().over("session") > 1
+    shared, others = touched.filter(is_shared), touched.filter(~is_shared)
+    of_users = shared.with_columns(session=pl.lit(None, pl.UInt64)).unique()
+    of_sessions = shared.with_columns(
+        user_id=pl.col("user_id").max().over("session"), is_user=pl.lit(value=False)
+    ).unique()
+    return pl.concat([others, of_users, of_sessions])
+
+
+def purchases(events: pl.DataFrame) -> pl.DataFrame:
+    """Who bought what: `user_id`, `product_id`, `purchases`, `revenue`."""
+    return (
+        with_products(events.filter(is_type("purchase")))
+        .group_by("user_id", "product_id")
+        .agg(pl.len().cast(pl.Int64).alias("purchases"), pl.col("price").sum().alias("revenue"))
+    )
+
+
+def subcategories(rows: pl.DataFrame, found: Catalogue) -> Numbers:
+    """The number of each row's subcategory, of touches or purchases."""
+    # Most touches name no product, and most products are not bought in this shard.
+    named = rows.select("product_id").drop_nulls().unique()
+    products = found.products.join(named, on="product_id", how="semi")
+    numbers = [
+        rows.select(key)
+        .join(table.select(key, "subcategory"), on=key, how="left", maintain_order="left")
+        .get_column("subcategory")
+        for key, table in (("product_id", products), ("category_id", found.categories))
+        if key in rows.columns
+    ]
+    return pl.select(pl.coalesce(*numbers, 0)).to_series().to_numpy()

@@ -1,0 +1,1 @@
+"""The metrics tables, a module each."""

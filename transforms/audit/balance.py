@@ -1,0 +1,74 @@
+"""What became of the rows read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from transforms.audit.checks import CHECKED
+from transforms.errors import RunError
+from transforms.schema import REJECT_REASONS, Severity
+
+COUNTED = pl.Schema({"count": pl.String(), "rows": pl.Int64()})
+"""Columns of what a step reports of the rows that went through it."""
+
+
+DROP_REASONS: Final = ("duplicate", "multi_brand_product", "missing_session")
+
+
+def counted(counts: Mapping[str, int]) -> pl.DataFrame:
+    """A `COUNTED` frame."""
+    return pl.DataFrame(list(counts.items()), schema=COUNTED, orient="row")
+
+
+def total_counts(counts: pl.DataFrame) -> dict[str, int]:
+    """Add up `COUNTED` frames; every count of the balance is there, 0 where nothing was counted."""
+    names = ("rows_read", "events_kept", *DROP_REASONS, "rejected", *REJECT_REASONS)
+    summed = dict(counts.group_by("count").agg(pl.col("rows").sum()).rows())
+    return {name: int(summed.get(name, 0)) for name in names}
+
+
+def check_balance(counts: Mapping[str, int]) -> pl.DataFrame:
+    """Check that every row read is kept, dropped for a reason, or rejected: a `CHECKED` frame."""
+    accounted = counts["events_kept"] + counts["rejected"]
+    accounted += sum(counts[reason] for reason in DROP_REASONS)
+    missing = abs(counts["rows_read"] - accounted)
+    return pl.DataFrame(
+        [("fct_events", "every_row_accounted_for", Severity.ERROR.value, missing)],
+        schema=CHECKED,
+        orient="row",
+    )
+
+
+def require_few_rejected(
+    counts: Mapping[str, int], examples: pl.DataFrame, max_rejected_ratio: float
+) -> None:
+    """Stop the run if too many rows were rejected.
+
+    Args:
+        counts: `total_counts`.
+        examples: Some rejected rows.
+        max_rejected_ratio: The share of the rows read that may be rejected.
+
+    Raises:
+        RunError: Counts the reasons and shows three rows.
+    """
+    if counts["rejected"] <= max_rejected_ratio * counts["rows_read"]:
+        return
+    share = counts["rejected"] / counts["rows_read"]
+    reasons = ", ".join(
+        f"{reason} {counts[reason]:,}" for reason in REJECT_REASONS if counts[reason]
+    )
+    shown = "\n".join(
+        f"  {file} at byte {offset}: {reason}: {raw[:200]!r}"
+        for file, offset, reason, raw in examples.sort("source_file", "byte_offset")
+        .head(3)
+        .iter_rows()
+    )
+    raise RunError(
+        f"{counts['rejected']:,} of {counts['rows_read']:,} rows were rejected ({share:.2%}), more "
+        f"than --max_rejected_ratio={max_rejected_ratio} allows; nothing was published.\n"
+        f"Reasons: {reasons}\nFor example:\n{shown}"
+    )

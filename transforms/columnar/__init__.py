@@ -1,0 +1,1 @@
+"""The engine room: kernels, arrays, hashes and money; no Beam, no words of the business."""

@@ -1,0 +1,282 @@
+"""Kernels over groups of neighbouring events, and what is summed over events."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from numba import types
+
+from transforms.columnar.kernels import (
+    AHEAD,
+    Bytes,
+    Flag,
+    Integer,
+    Integers,
+    Numbers,
+    Words,
+    filled,
+    given,
+    helper,
+    kernel,
+    prefetch,
+)
+from transforms.columnar.money import Halves, add_money, money_of_halves
+from transforms.schema import EVENT_TYPES
+
+EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
+"""What is summed over events; `revenue` is money, the others counts (Int64).
+
+The four in the middle count the events of each type, in the order of `EVENT_TYPES`.
+"""
+
+
+_PURCHASE = EVENT_TYPES.index("purchase")
+
+
+@helper
+def add_event(
+    counts: npt.NDArray[np.int64],
+    revenue: Halves,
+    at: Integer,
+    event_types: Bytes,
+    prices: Halves,
+    row: Integer,
+) -> None:
+    """Add an event to a row of sums, in a kernel.
+
+    Args:
+        counts: Rows of all `EVENT_SUMS` but the last.
+        revenue: Rows of the last.
+        at: The row that is added to.
+        event_types: Numbers of `EVENT_TYPES`.
+        prices: Of the events.
+        row: The event.
+    """
+    counts[at, 0] += 1
+    counts[at, 1 + event_types[row]] += 1
+    if event_types[row] == _PURCHASE:
+        add_money(revenue, at, prices, row)
+
+
+def sums_of_arrays(counts: npt.NDArray[np.int64], revenue: Halves) -> list[pl.Series]:
+    """The columns `EVENT_SUMS` of what kernels have summed."""
+    return [
+        *(pl.Series(name, counts[:, column]) for column, name in enumerate(EVENT_SUMS[:-1])),
+        money_of_halves(revenue).alias(EVENT_SUMS[-1]),
+    ]
+
+
+@kernel(types.void(given(types.int64), given(types.int64), filled(types.uint32)))
+def sort_groups(ends: Integers, times: Integers, order: Numbers) -> None:
+    """Sort the rows of each group by time, rows of equal times in the order given.
+
+    Args:
+        ends: Where each group's rows end.
+        times: Each row's time.
+        order: The rows, parted by group; sorted.
+    """
+    start = 0
+    for end in ends:
+        for place in range(start + 1, end):
+            if times[order[place]] < times[order[place - 1]]:
+                rows = order[start:end].copy()
+                order[start:end] = rows[np.argsort(times[rows], kind="mergesort")]
+                break
+        start = end
+
+
+@kernel(
+    types.int64(given(types.uint32), given(types.int64), given(types.uint32), filled(types.uint32))
+)
+def find_neighbours(numbers: Numbers, times: Integers, order: Numbers, near: Numbers) -> int:
+    """Find the rows that have a neighbour of the same group and time.
+
+    Args:
+        numbers: Each row's group.
+        times: Each row's time.
+        order: The rows in the order of (group, time).
+        near: Filled with those rows, in that order.
+
+    Returns:
+        How many there are.
+    """
+    count = 0
+    was_near = False
+    for place in range(1, len(order)):
+        row, before = order[place], order[place - 1]
+        is_near = times[row] == times[before] and numbers[row] == numbers[before]
+        if is_near:
+            if not was_near:
+                near[count] = before
+                count += 1
+            near[count] = row
+            count += 1
+        was_near = is_near
+    return count
+
+
+SECOND = 1_000_000  # microseconds
+
+
+_DAY = 86_400 * SECOND
+
+
+_GROUPS = (filled(types.uint32), filled(types.int64, 2), filled(types.uint64, 2))
+
+
+@kernel(
+    types.Tuple((types.int64, types.int64, types.boolean))(
+        given(types.uint32),
+        given(types.int64),
+        given(types.int64),
+        given(types.uint8),
+        given(types.uint64, 2),
+        types.int64,
+        filled(types.uint32),
+        filled(types.uint32),
+        *_GROUPS,
+        *_GROUPS,
+    )
+)
+def cut_events(
+    numbers: Numbers,
+    times: Integers,
+    users: Integers,
+    event_types: Bytes,
+    prices: Words,
+    timeout: int,
+    session_index: Numbers,
+    ordinals: Numbers,
+    visit_starts: Numbers,
+    visit_sums: Integers,
+    visit_revenue: Words,
+    session_starts: Numbers,
+    session_sums: Integers,
+    session_revenue: Words,
+) -> tuple[int, int, Flag]:
+    """Cut sorted events into sessions and visits, and sum over them.
+
+    Args:
+        numbers: Each event's `session_number`.
+        times: Microseconds.
+        users: Ids.
+        event_types: Numbers of `EVENT_TYPES`.
+        prices: Low and high half.
+        timeout: Microseconds.
+        session_index: Filled for each event.
+        ordinals: Filled with the number of each session within its `session_number`, from 0.
+        visit_starts: Filled with the first event of each visit.
+        visit_sums: Filled for each visit: events, then those of each type.
+        visit_revenue: Filled for each visit: low and high half.
+        session_starts: The same for each session.
+        session_sums: The same for each session.
+        session_revenue: The same for each session.
+
+    Returns:
+        The number of visits and of sessions, and whether any session has several users.
+    """
+    visit, session = -1, -1
+    is_shared: Flag = False
+    for row in range(len(numbers)):
+        is_new = row == 0 or numbers[row] != numbers[row - 1]
+        new_session = is_new or times[row] - times[row - 1] > timeout
+        if new_session:
+            session += 1
+            ordinals[session] = 0 if is_new else ordinals[session - 1] + 1
+            session_starts[session] = row
+            session_sums[session] = 0
+            session_revenue[session] = 0
+        session_index[row] = session
+        new_user = not new_session and users[row] != users[row - 1]
+        is_shared = is_shared or new_user
+        if new_session or new_user or times[row] // _DAY != times[row - 1] // _DAY:
+            visit += 1
+            visit_starts[visit] = row
+            visit_sums[visit] = 0
+            visit_revenue[visit] = 0
+        add_event(session_sums, session_revenue, session, event_types, prices, row)
+        add_event(visit_sums, visit_revenue, visit, event_types, prices, row)
+    return visit + 1, session + 1, is_shared
+
+
+@kernel(types.void(given(types.uint32), given(types.int32), types.int64, filled(types.int64)))
+def count_products(
+    session_index: Numbers,
+    products: npt.NDArray[np.int32],
+    product_count: int,
+    unique_products: Integers,
+) -> None:
+    """Count each session's distinct products; its events are neighbours."""
+    last_session = np.full(product_count, len(unique_products), np.uint32)
+    for row in range(len(products)):
+        if last_session[products[row]] != session_index[row]:
+            last_session[products[row]] = session_index[row]
+            unique_products[session_index[row]] += 1
+
+
+@kernel(
+    types.void(
+        given(types.uint32),
+        given(types.uint8),
+        given(types.uint64, 2),
+        filled(types.int64, 2),
+        filled(types.uint64, 2),
+    )
+)
+def add_events(
+    variants: Numbers, event_types: Bytes, prices: Halves, sums: Integers, revenue: Halves
+) -> None:
+    """Add events to the sums of their variants."""
+    for row in range(len(variants)):
+        ahead = np.int64(variants[min(row + AHEAD, len(variants) - 1)])
+        prefetch(sums, ahead * sums.shape[1])
+        add_event(sums, revenue, np.int64(variants[row]), event_types, prices, row)
+
+
+@kernel(
+    types.Tuple((types.int64, types.boolean))(
+        given(types.uint32),
+        given(types.int64),
+        given(types.uint32),
+        given(types.uint32),
+        filled(types.uint32),
+        filled(types.uint32),
+    )
+)
+def find_exposures(
+    sessions: Numbers,
+    users: Integers,
+    variants: Numbers,
+    topics: Numbers,
+    last_session: Numbers,
+    touched: Numbers,
+) -> tuple[int, Flag]:
+    """Find the first event of each session and topic, and of each change of its users.
+
+    Args:
+        sessions: Each event's, in ascending order.
+        users: Each event's.
+        variants: Each event's.
+        topics: For each variant what it counts for.
+        last_session: Zeros, one for each topic; filled. (Most of them are not even looked at, and
+            memory that the system gives as zeros costs nothing until then.)
+        touched: Filled with the events.
+
+    Returns:
+        How many there are, and whether a session has several users.
+    """
+    last_event = np.empty(len(last_session), np.uint32)
+    count = 0
+    has_shared: Flag = False
+    for row in range(len(sessions)):
+        prefetch(topics, np.int64(variants[min(row + AHEAD, len(variants) - 1)]))
+        topic, session = topics[variants[row]], sessions[row]
+        has_shared |= row > 0 and session == sessions[row - 1] and users[row] != users[row - 1]
+        # 0 is no session here.
+        if last_session[topic] != session + 1 or users[last_event[topic]] != users[row]:
+            touched[count] = row
+            count += 1
+            last_session[topic] = session + 1
+            last_event[topic] = row
+    return count, has_shared

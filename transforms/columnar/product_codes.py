@@ -1,0 +1,217 @@
+"""Variants of products: what events say of a product, numbered once for a whole process.
+
+An event batch holds the number of its product's variant in place of the columns that tell it, as a
+categorical column holds codes in place of texts. Numbers mean the same wherever this process uses
+them; where a frame leaves the process it holds the columns (`portable`, `interned`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from transforms.columnar.arrays import (
+    NO_CODE,
+    NO_ID,
+    codes,
+    texts_of_codes,
+    with_nulls,
+    without_nulls,
+)
+from transforms.columnar.kernels import Flags, Integers, Numbers
+from transforms.columnar.key_index import Numbering, number_codes, with_room
+
+VARIANT = "variant"
+
+VARIANT_COLUMNS: Final = ("product_id", "category_id", "category_code", "brand")
+
+
+class KnownVariants(NamedTuple):
+    """All variants that this process knows: an item for each number, from 0 on.
+
+    Attributes:
+        product_id: Ids.
+        category_id: Ids, `NO_ID` for NULL.
+        codes: A row of small numbers for the values of `VARIANT_COLUMNS`, `NO_CODE` for NULL. Those
+            of product_id and category_id are below the number of variants.
+        rooms: For each column of the codes a number above all of them.
+    """
+
+    product_id: Integers
+    category_id: Integers
+    codes: Numbers
+    rooms: Integers
+
+
+class _Dictionary:
+    """Numbers variants in the order in which any thread first asks for them.
+
+    They are kept for as long as the process lives. A shop's catalogue fits on one worker.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._variants = Numbering(len(VARIANT_COLUMNS))
+        self._products, self._categories = Numbering(1), Numbering(1)
+        width = len(VARIANT_COLUMNS)
+        self._product_id, self._category_id = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._codes = np.empty((0, width), np.uint32)
+        self._rooms = np.zeros(width, np.int64)
+        self._publish()
+
+    def number(
+        self, product_id: Integers, category_id: Integers, category_code: Numbers, brand: Numbers
+    ) -> Numbers:
+        """The numbers of some rows' variants: see `KnownVariants`."""
+        with self._lock:
+            numbers, first_rows = self._variants.add(product_id, category_id, category_code, brand)
+            if len(first_rows):
+                self._append(
+                    product_id[first_rows],
+                    category_id[first_rows],
+                    category_code[first_rows],
+                    brand[first_rows],
+                )
+                self._publish()
+        return numbers
+
+    def _append(
+        self, product_id: Integers, category_id: Integers, category_code: Numbers, brand: Numbers
+    ) -> None:
+        count = self._variants.count
+        self._product_id = with_room(self._product_id, count)
+        self._category_id = with_room(self._category_id, count)
+        self._codes = with_room(self._codes, count)
+        products, _ = self._products.add(product_id)
+        categories, _ = self._categories.add(category_id)
+        categories[category_id == NO_ID] = NO_CODE
+        codes = np.column_stack((products, categories, category_code, brand))
+        added = slice(count - len(codes), count)
+        self._product_id[added], self._category_id[added] = product_id, category_id
+        self._codes[added] = codes
+        for column, of_column in enumerate(codes.T):
+            largest = int(np.max(of_column, where=of_column != NO_CODE, initial=0))
+            self._rooms[column] = max(self._rooms[column], largest + 1)
+
+    def _publish(self) -> None:
+        """Show what is known; who has asked before keeps what was known then."""
+        count = self._variants.count
+        self.known = KnownVariants(
+            self._product_id[:count],
+            self._category_id[:count],
+            self._codes[:count],
+            self._rooms.copy(),
+        )
+
+
+_DICTIONARY: Final = _Dictionary()
+
+
+number_variants = _DICTIONARY.number
+
+
+def known_variants() -> KnownVariants:
+    """All variants that this process knows by now; arrays not to be changed."""
+    return _DICTIONARY.known
+
+
+def columns_of(
+    variants: Integers | Numbers, names: Sequence[str] = VARIANT_COLUMNS
+) -> pl.DataFrame:
+    """The `VARIANT_COLUMNS` of variants, or some of them."""
+    return pl.DataFrame([_column_of(name, variants) for name in names])
+
+
+def _column_of(name: str, variants: Integers | Numbers) -> pl.Series:
+    known = known_variants()
+    if name == "product_id":
+        return pl.Series(name, known.product_id[variants])
+    if name == "category_id":
+        return with_nulls(known.category_id[variants], NO_ID).alias(name)
+    texts = known.codes[variants, VARIANT_COLUMNS.index(name)]
+    return texts_of_codes(with_nulls(texts, NO_CODE)).alias(name)
+
+
+class EncodedColumn(NamedTuple):
+    """A dictionary-encoded column.
+
+    Attributes:
+        numbers: The row of each value in the texts, −1 for NULL.
+        texts: The values as text (String), each once.
+    """
+
+    numbers: npt.NDArray[np.int32]
+    texts: pl.Series
+
+
+def encoded_columns(variants: Numbers) -> dict[str, EncodedColumn]:
+    """The `VARIANT_COLUMNS` of rows, by name."""
+    known = known_variants()
+    found = number_codes(variants, known.codes, known.rooms)
+    return {
+        name: EncodedColumn(numbers, _column_of(name, firsts).cast(pl.String))
+        for name, (numbers, firsts) in zip(VARIANT_COLUMNS, found, strict=True)
+    }
+
+
+def with_products(events: pl.DataFrame) -> pl.DataFrame:
+    """Rows of event batches with the `VARIANT_COLUMNS` beside their own."""
+    return events.hstack(columns_of(events[VARIANT].to_numpy()))
+
+
+def with_variants(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their variants, in the last column, in place of the `VARIANT_COLUMNS`."""
+    product, category, code, brand = rows[list(VARIANT_COLUMNS)]
+    numbers = number_variants(
+        product.to_numpy(), without_nulls(category, NO_ID), codes(code), codes(brand)
+    )
+    return rows.drop(VARIANT_COLUMNS).with_columns(pl.Series(VARIANT, numbers))
+
+
+_PORTABLE: Final = {name: f"{VARIANT}.{name}" for name in VARIANT_COLUMNS}
+
+
+def portable(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame as other processes understand it: its variants, if it has any, told by columns."""
+    if VARIANT not in frame.columns:
+        return frame
+    return with_products(frame).drop(VARIANT).rename(_PORTABLE)
+
+
+def interned(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame that `portable` was given, here or elsewhere, variants in the last column."""
+    if not set(_PORTABLE.values()) <= set(frame.columns):
+        return frame
+    return with_variants(frame.rename({told: name for name, told in _PORTABLE.items()}))
+
+
+class ProductFlags:
+    """Tells which variants are of some products.
+
+    Attributes:
+        products: Their ids.
+    """
+
+    def __init__(self, products: pl.Series) -> None:
+        """Choose the products.
+
+        Args:
+            products: Their ids (Int64).
+        """
+        self.products = products
+        self._flags = np.empty(0, np.bool_)
+
+    def known(self) -> Flags:
+        """True for each known variant that is of one of the products."""
+        missing = known_variants().product_id[len(self._flags) :]
+        if len(missing):
+            self._flags = np.append(self._flags, np.isin(missing, self.products))
+        return self._flags
+
+
+VARIANT = "variant"

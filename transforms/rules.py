@@ -1,0 +1,40 @@
+"""The options that decide values."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class UserThresholds:
+    """Thresholds of dim_users.
+
+    Attributes:
+        churn_days: Days without purchase and activity beyond which a buyer has churned.
+        at_risk_days: Days without purchase beyond which a buyer is at risk.
+        declining_days: Days without purchase beyond which a buyer declines.
+        session_outlier_ratio: Events per session beyond which the ratio is anomalous.
+    """
+
+    churn_days: int = 60
+    at_risk_days: int = 45
+    declining_days: int = 30
+    session_outlier_ratio: int = 200
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The options that decide values.
+
+    Attributes:
+        as_of: Date from which days are counted; None for the latest event_date kept.
+        session_timeout_seconds: Gap beyond which the next session starts.
+        cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
+        thresholds: Thresholds of dim_users.
+    """
+
+    as_of: dt.date | None = None
+    session_timeout_seconds: int = 3600
+    cohort_observation_window_days: int = 90
+    thresholds: UserThresholds = field(default_factory=UserThresholds)

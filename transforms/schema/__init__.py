@@ -1,0 +1,100 @@
+"""The contract: every table of the warehouse, its columns, types, grain, keys and checks.
+
+This package is the only description of the tables. The Parquet files, the DuckDB views, the
+BigQuery schemas, the audit and the documentation are derived from it.
+"""
+
+from transforms.schema.dimensions import DIM_CATEGORIES, DIM_PRODUCTS, DIM_USER_RFM, DIM_USERS
+from transforms.schema.facts import FCT_EVENTS, FCT_SESSIONS
+from transforms.schema.metrics import (
+    METRICS_CATEGORIES,
+    METRICS_CATEGORY_RFM,
+    METRICS_CHURN,
+    METRICS_FUNNEL,
+    METRICS_PERIODS,
+    METRICS_RFM_GRID,
+    METRICS_RFM_SEGMENTS,
+    METRICS_USER_SEGMENTS,
+)
+from transforms.schema.operations import DATA_QUALITY, PIPELINE_RUNS, REJECTED_ROWS
+from transforms.schema.tables import TABLES, TABLES_BY_NAME
+from transforms.schema.types import (
+    MONEY_SCALE,
+    Column,
+    ColumnType,
+    Encoded,
+    RowCheck,
+    Severity,
+    Table,
+    TableBatch,
+)
+from transforms.schema.values import (
+    ACTIVITY_STATUSES,
+    CATEGORY_LEVELS,
+    EVENT_TYPES,
+    FUNNEL_DIMENSIONS,
+    FUNNEL_STAGES,
+    LENGTH_BUCKET_UP_TO,
+    LENGTH_BUCKETS,
+    LIFECYCLE_STAGE_UP_TO,
+    LIFECYCLE_STAGES,
+    LOW_TIER_BELOW,
+    MEDIUM_TIER_UP_TO,
+    NO_RFM_SEGMENT,
+    PERIODS,
+    QUALITY_TIERS,
+    REJECT_REASONS,
+    RFM_SEGMENTS,
+    RFM_TILES,
+    SEGMENT_RULES,
+    UNKNOWN_CATEGORY,
+)
+
+__all__ = [
+    "ACTIVITY_STATUSES",
+    "CATEGORY_LEVELS",
+    "DATA_QUALITY",
+    "DIM_CATEGORIES",
+    "DIM_PRODUCTS",
+    "DIM_USERS",
+    "DIM_USER_RFM",
+    "EVENT_TYPES",
+    "FCT_EVENTS",
+    "FCT_SESSIONS",
+    "FUNNEL_DIMENSIONS",
+    "FUNNEL_STAGES",
+    "LENGTH_BUCKETS",
+    "LENGTH_BUCKET_UP_TO",
+    "LIFECYCLE_STAGES",
+    "LIFECYCLE_STAGE_UP_TO",
+    "LOW_TIER_BELOW",
+    "MEDIUM_TIER_UP_TO",
+    "METRICS_CATEGORIES",
+    "METRICS_CATEGORY_RFM",
+    "METRICS_CHURN",
+    "METRICS_FUNNEL",
+    "METRICS_PERIODS",
+    "METRICS_RFM_GRID",
+    "METRICS_RFM_SEGMENTS",
+    "METRICS_USER_SEGMENTS",
+    "MONEY_SCALE",
+    "NO_RFM_SEGMENT",
+    "PERIODS",
+    "PIPELINE_RUNS",
+    "QUALITY_TIERS",
+    "REJECTED_ROWS",
+    "REJECT_REASONS",
+    "RFM_SEGMENTS",
+    "RFM_TILES",
+    "SEGMENT_RULES",
+    "TABLES",
+    "TABLES_BY_NAME",
+    "UNKNOWN_CATEGORY",
+    "Column",
+    "ColumnType",
+    "Encoded",
+    "RowCheck",
+    "Severity",
+    "Table",
+    "TableBatch",
+]

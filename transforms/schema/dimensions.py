@@ -1,0 +1,167 @@
+"""The dimension tables."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from transforms.schema.types import (
+    BOOL,
+    DATE,
+    FLAG,
+    INT64,
+    NUMERIC,
+    STRING,
+    TIMESTAMP,
+    Column,
+    RowCheck,
+    Severity,
+    Table,
+    count,
+    required,
+)
+from transforms.schema.values import (
+    ACTIVITY_STATUSES,
+    CATEGORY_LEVELS,
+    LIFECYCLE_STAGES,
+    RFM_SEGMENTS,
+    SCORES,
+)
+
+DIM_USERS = Table(
+    name="dim_users",
+    grain="one row per user with a kept event",
+    key=("user_id",),
+    cluster_by=("user_id",),
+    large=True,
+    columns=(
+        required("user_id", STRING, "The user."),
+        required("first_event_time", TIMESTAMP, "Time of the user's first event (UTC)."),
+        required("last_event_time", TIMESTAMP, "Time of the user's last event (UTC)."),
+        required("first_event_date", DATE, "UTC date of first_event_time."),
+        required("last_event_date", DATE, "UTC date of last_event_time."),
+        count("session_count", "Sessions in fct_sessions with this user_id."),
+        required("event_count", INT64, "Kept events.", minimum=1),
+        count("purchase_count", "Purchases."),
+        Column("total_revenue", NUMERIC, "Sum of purchases; NULL where there is none.", minimum=0),
+        Column("customer_ltv", NUMERIC, "Lifetime value so far: total_revenue.", minimum=0),
+        Column(
+            "avg_order_value",
+            NUMERIC,
+            "total_revenue / purchase_count, two decimals.",
+            minimum=0,
+        ),
+        Column("first_purchase_date", DATE, "UTC date of the first purchase."),
+        Column("last_purchase_date", DATE, "UTC date of the last purchase."),
+        Column(
+            "customer_lifespan_days",
+            INT64,
+            "Days from the first to the last purchase, at least 1.",
+            minimum=1,
+        ),
+        required("days_since_last_activity", INT64, "as_of − last_event_date."),
+        Column("days_since_last_purchase", INT64, "as_of − last_purchase_date."),
+        required(
+            "activity_status",
+            STRING,
+            "How long ago the user last bought; prospect without a purchase.",
+            accepted=ACTIVITY_STATUSES,
+        ),
+        required("is_churned", INT64, "1 where activity_status is churned.", accepted=FLAG),
+        required("has_purchase_history", BOOL, "True with at least one purchase."),
+        Column(
+            "data_quality_flag",
+            STRING,
+            "Why the user's figures deserve distrust, where they do.",
+            accepted=("missing_sessions", "anomalous_session_ratio"),
+        ),
+        required(
+            "customer_lifecycle_stage",
+            STRING,
+            "By purchases: 0, 1, 2-5, more.",
+            accepted=LIFECYCLE_STAGES,
+        ),
+    ),
+    row_checks=(
+        RowCheck(
+            "last_event_not_before_first", pl.col("last_event_time") < pl.col("first_event_time")
+        ),
+        RowCheck(
+            "last_purchase_not_before_first",
+            pl.col("last_purchase_date") < pl.col("first_purchase_date"),
+        ),
+        RowCheck(
+            "revenue_of_purchasers_only",
+            pl.col("total_revenue").is_not_null() != pl.col("has_purchase_history"),
+        ),
+        RowCheck("ltv_equals_revenue", pl.col("customer_ltv").ne_missing(pl.col("total_revenue"))),
+        RowCheck(
+            "missing_sessions", pl.col("data_quality_flag") == "missing_sessions", Severity.WARN
+        ),
+        RowCheck(
+            "anomalous_session_ratio",
+            pl.col("data_quality_flag") == "anomalous_session_ratio",
+            Severity.WARN,
+        ),
+        RowCheck("activity_after_as_of", pl.col("days_since_last_activity") < 0, Severity.WARN),
+    ),
+)
+
+
+DIM_USER_RFM = Table(
+    name="dim_user_rfm",
+    grain="one row per user with a purchase",
+    key=("user_id",),
+    cluster_by=("rfm_segment",),
+    large=True,
+    columns=(
+        required("user_id", STRING, "The user."),
+        required(
+            "recency_score", INT64, "5: the fifth that bought most recently.", accepted=SCORES
+        ),
+        required(
+            "frequency_score", INT64, "Fifth of the percent rank of purchases.", accepted=SCORES
+        ),
+        required("monetary_score", INT64, "5: the fifth with most revenue.", accepted=SCORES),
+        required("rfm_score", INT64, "Sum of the three scores.", minimum=3),
+        required("rfm_segment", STRING, "Segment by the three scores.", accepted=RFM_SEGMENTS),
+    ),
+    row_checks=(
+        RowCheck(
+            "score_is_sum",
+            pl.sum_horizontal("recency_score", "frequency_score", "monetary_score")
+            != pl.col("rfm_score"),
+        ),
+    ),
+)
+
+
+DIM_PRODUCTS = Table(
+    name="dim_products",
+    grain="one row per product in fct_events",
+    key=("product_id",),
+    columns=(
+        required("product_id", STRING, "The product."),
+        Column("brand", STRING, "Brand of its most frequent (brand, category_id) pair."),
+        Column("category_id", STRING, "Category of its most frequent (brand, category_id) pair."),
+        Column("category_code", STRING, "Code of that category in dim_categories."),
+        *(
+            Column(level, STRING, f"Part {number} of category_code.")
+            for number, level in enumerate(CATEGORY_LEVELS, start=1)
+        ),
+    ),
+)
+
+
+DIM_CATEGORIES = Table(
+    name="dim_categories",
+    grain="one row per category_id in fct_events",
+    key=("raw_category_id",),
+    columns=(
+        required("raw_category_id", STRING, "category_id of the events."),
+        Column("category_code", STRING, "Most frequent code among its events."),
+        *(
+            Column(level, STRING, f"Part {number} of category_code.")
+            for number, level in enumerate(CATEGORY_LEVELS, start=1)
+        ),
+    ),
+)

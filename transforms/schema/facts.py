@@ -1,0 +1,135 @@
+"""The fact tables."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from transforms.schema.types import (
+    DATE,
+    FLAG,
+    INT64,
+    NUMERIC,
+    STRING,
+    TIMESTAMP,
+    Column,
+    RowCheck,
+    Severity,
+    Table,
+    count,
+    required,
+    revenue,
+)
+from transforms.schema.values import EVENT_TYPES, FUNNEL_STAGES, LENGTH_BUCKETS, QUALITY_TIERS
+
+FCT_EVENTS = Table(
+    name="fct_events",
+    grain="one row per kept event",
+    key=("event_id",),
+    partition_by="event_date",
+    cluster_by=("user_id",),
+    large=True,
+    columns=(
+        required(
+            "event_id",
+            STRING,
+            "Lower-case hex MD5 of event_time, event_type, user_id, product_id and user_session, "
+            "joined by |; the event's identity.",
+        ),
+        required("event_time", TIMESTAMP, "When the event happened (UTC, whole seconds)."),
+        required("event_date", DATE, "UTC date of event_time."),
+        required("event_type", STRING, "What the user did.", accepted=EVENT_TYPES),
+        required("user_id", STRING, "Who did it."),
+        required("user_session", STRING, "Session name as given in the CSV."),
+        required("session_id", STRING, "The fct_sessions row that holds the event."),
+        required("product_id", STRING, "The product that was viewed, carted or bought."),
+        Column("brand", STRING, "Brand, lower-case."),
+        Column("category_code", STRING, "Dotted category path, lower-case."),
+        Column("category_id", STRING, "Category of the product at the time of the event."),
+        required("price", NUMERIC, "Price of the product at the time of the event.", minimum=0),
+        required("quantity", INT64, "Always 1: an event is about one item.", accepted=(1,)),
+        required("is_view", INT64, "1 for a view, else 0.", accepted=FLAG),
+        required("is_cart_add", INT64, "1 for an addition to the cart, else 0.", accepted=FLAG),
+        required("is_cart_remove", INT64, "1 for a removal from the cart, else 0.", accepted=FLAG),
+        required("is_purchase", INT64, "1 for a purchase, else 0.", accepted=FLAG),
+        revenue("Price of a purchase; NULL for other events."),
+    ),
+    row_checks=(
+        RowCheck(
+            "event_date_of_event_time", pl.col("event_date") != pl.col("event_time").dt.date()
+        ),
+        RowCheck(
+            "revenue_of_purchases_only",
+            pl.col("revenue").is_not_null() != (pl.col("is_purchase") == 1),
+        ),
+        RowCheck(
+            "one_event_flag",
+            pl.sum_horizontal("is_view", "is_cart_add", "is_cart_remove", "is_purchase") != 1,
+        ),
+        RowCheck(
+            "zero_price_purchase",
+            (pl.col("is_purchase") == 1) & (pl.col("price") == 0),
+            Severity.WARN,
+        ),
+    ),
+)
+
+
+FCT_SESSIONS = Table(
+    name="fct_sessions",
+    grain="one row per session",
+    key=("session_id",),
+    partition_by="session_start_date",
+    cluster_by=("user_id",),
+    large=True,
+    columns=(
+        required(
+            "session_id",
+            STRING,
+            "user_session, with _timeout_1, _timeout_2, … after each gap longer than the timeout.",
+        ),
+        required("user_id", STRING, "The session's user: the largest, as text, of its events."),
+        required("session_start_time", TIMESTAMP, "Time of the first event (UTC)."),
+        required("session_end_time", TIMESTAMP, "Time of the last event (UTC)."),
+        required("session_start_date", DATE, "UTC date of session_start_time."),
+        required("session_length", INT64, "Seconds from start to end.", minimum=0),
+        required("event_count", INT64, "Events.", minimum=1),
+        required("unique_product_count", INT64, "Distinct products.", minimum=1),
+        count("view_count", "Views."),
+        count("cart_additions", "Additions to the cart."),
+        count("cart_removals", "Removals from the cart."),
+        count("purchase_count", "Purchases."),
+        Column("total_revenue", NUMERIC, "Sum of purchases; NULL where there is none.", minimum=0),
+        required("reached_view", INT64, "1 where a product was viewed.", accepted=FLAG),
+        required("reached_cart", INT64, "1 where a product was carted.", accepted=FLAG),
+        required("reached_purchase", INT64, "1 where a product was bought.", accepted=FLAG),
+        required("funnel_stage", STRING, "The furthest stage reached.", accepted=FUNNEL_STAGES),
+        required("is_converting_session", INT64, "1 where purchase_count > 0.", accepted=FLAG),
+        required(
+            "session_quality_tier",
+            STRING,
+            "Low: under 150 s or under 3 events; Medium: up to 600 s and 10 events; else High.",
+            accepted=QUALITY_TIERS,
+        ),
+        required(
+            "session_length_bucket",
+            STRING,
+            "session_length in four classes.",
+            accepted=LENGTH_BUCKETS,
+        ),
+    ),
+    row_checks=(
+        RowCheck(
+            "session_end_not_before_start",
+            pl.col("session_end_time") < pl.col("session_start_time"),
+        ),
+        RowCheck(
+            "event_count_of_types",
+            pl.sum_horizontal("view_count", "cart_additions", "cart_removals", "purchase_count")
+            != pl.col("event_count"),
+        ),
+        RowCheck(
+            "revenue_of_converting_sessions_only",
+            pl.col("total_revenue").is_not_null() != (pl.col("purchase_count") > 0),
+        ),
+    ),
+)

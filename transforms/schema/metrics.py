@@ -1,0 +1,189 @@
+"""The tables of metrics."""
+
+from __future__ import annotations
+
+from transforms.schema.types import (
+    DATE,
+    INT64,
+    NUMERIC,
+    STRING,
+    Column,
+    Table,
+    count,
+    rate,
+    required,
+    revenue,
+)
+from transforms.schema.values import (
+    FUNNEL_DIMENSIONS,
+    NO_RFM_SEGMENT,
+    PERIODS,
+    RFM_SEGMENTS,
+    SCORES,
+)
+
+METRICS_CHURN = Table(
+    name="metrics_churn",
+    grain="one row for all eligible customers and one per month of first purchase",
+    key=("metric_level", "time_period"),
+    columns=(
+        required(
+            "metric_level",
+            STRING,
+            "All eligible cohorts, or one cohort month.",
+            accepted=("cohort_overall", "by_cohort_month"),
+        ),
+        required("time_period", STRING, "all_eligible_cohorts, or the month's first day."),
+        count("total_customers", "Customers whose observation window is complete."),
+        count("churned_customers", "Those that did not buy again after the window."),
+        rate("churn_rate", "churned_customers / total_customers, four decimals."),
+        Column("cohort_start", DATE, "Smallest first purchase date."),
+        Column("cohort_end", DATE, "Largest first purchase date."),
+    ),
+)
+
+
+METRICS_FUNNEL = Table(
+    name="metrics_funnel",
+    grain="one row per dimension and value",
+    key=("dimension", "value"),
+    columns=(
+        required("dimension", STRING, "What sessions are split by.", accepted=FUNNEL_DIMENSIONS),
+        required("value", STRING, "Value of the dimension; all for overall."),
+        required("sessions", INT64, "Sessions.", minimum=1),
+        count("sessions_reached_view", "Sessions with a view."),
+        count("sessions_reached_cart", "Sessions with an addition to the cart."),
+        count("sessions_reached_purchase", "Sessions with a purchase."),
+        count("bounced_sessions", "Sessions of one event."),
+        count("events", "Events."),
+        count("purchases", "Purchases."),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+        rate("view_to_cart_rate", "sessions_reached_cart / sessions_reached_view."),
+        rate("cart_to_purchase_rate", "sessions_reached_purchase / sessions_reached_cart."),
+        rate("conversion_rate", "sessions_reached_purchase / sessions."),
+        rate("bounce_rate", "bounced_sessions / sessions."),
+        rate("revenue_per_session", "revenue / sessions."),
+        rate("revenue_per_purchasing_session", "revenue / sessions_reached_purchase."),
+    ),
+)
+
+
+METRICS_RFM_SEGMENTS = Table(
+    name="metrics_rfm_segments",
+    grain="one row per RFM segment, and one for the users without a purchase",
+    key=("rfm_segment",),
+    columns=(
+        required("rfm_segment", STRING, "Segment.", accepted=(*RFM_SEGMENTS, NO_RFM_SEGMENT)),
+        required("customers", INT64, "Users.", minimum=1),
+        count("churned_customers", "Users with is_churned."),
+        count("purchases", "Purchases."),
+        count("sessions", "Sessions."),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+        rate("churn_rate", "churned_customers / customers."),
+        rate("avg_order_value", "Mean of the users' own avg_order_value."),
+        rate("avg_purchase_count", "Mean purchases of a user."),
+        rate("avg_session_count", "Mean sessions of a user."),
+        rate("avg_ltv", "Mean customer_ltv of the users that have one."),
+        rate("customer_share", "Share of all users."),
+        rate("revenue_share", "Share of all revenue."),
+    ),
+)
+
+
+METRICS_CATEGORIES = Table(
+    name="metrics_categories",
+    grain="one row per (category_lvl_1, category_lvl_2), and one per category_lvl_1",
+    key=("level", "category_lvl_1", "category_lvl_2"),
+    columns=(
+        required("level", INT64, "1: a top-level category; 2: a subcategory.", accepted=(1, 2)),
+        required("category_lvl_1", STRING, "Top-level category; unknown where there is none."),
+        Column("category_lvl_2", STRING, "Subcategory; NULL at level 1 and where there is none."),
+        required("events", INT64, "Events.", minimum=1),
+        count("views", "Views."),
+        count("cart_adds", "Additions to the cart."),
+        count("purchases", "Purchases."),
+        required("user_sessions", INT64, "Distinct user_session.", minimum=1),
+        required("users", INT64, "Distinct users.", minimum=1),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+        rate("purchase_rate", "purchases / events."),
+        rate("cart_add_rate", "cart_adds / events."),
+        rate("avg_views_per_session", "views / user_sessions."),
+    ),
+)
+
+
+METRICS_CATEGORY_RFM = Table(
+    name="metrics_category_rfm",
+    grain="one row per (category_lvl_1, rfm_segment) with a purchase",
+    key=("category_lvl_1", "rfm_segment"),
+    columns=(
+        required("category_lvl_1", STRING, "Top-level category; unknown where there is none."),
+        required("rfm_segment", STRING, "Segment of the buyer.", accepted=RFM_SEGMENTS),
+        required("purchases", INT64, "Purchases.", minimum=1),
+        revenue("Sum of purchases.", required=True),
+    ),
+)
+
+
+METRICS_PERIODS = Table(
+    name="metrics_periods",
+    grain="one row per day, ISO week and month with an event",
+    key=("period", "period_start"),
+    columns=(
+        required("period", STRING, "Length of the period.", accepted=PERIODS),
+        required("period_start", DATE, "First day; of a week its Monday."),
+        count("users", "Distinct users with an event in the period."),
+        count("purchasing_users", "Distinct users with a purchase in the period."),
+        count("events", "Events."),
+        count("views", "Views."),
+        count("cart_adds", "Additions to the cart."),
+        count("purchases", "Purchases."),
+        count("sessions", "Sessions that start in the period."),
+        count("converting_sessions", "Those of them with a purchase."),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+        rate("conversion_rate", "converting_sessions / sessions."),
+        Column("avg_order_value", NUMERIC, "revenue / purchases, two decimals.", minimum=0),
+    ),
+)
+
+
+METRICS_USER_SEGMENTS = Table(
+    name="metrics_user_segments",
+    grain="one row per dimension and value",
+    key=("dimension", "value"),
+    columns=(
+        required(
+            "dimension",
+            STRING,
+            "What users are split by.",
+            accepted=("overall", "activity_status", "customer_lifecycle_stage"),
+        ),
+        required("value", STRING, "Value of the dimension; all for overall."),
+        required("customers", INT64, "Users.", minimum=1),
+        count("purchasers", "Users with a purchase."),
+        count("churned_customers", "Users with is_churned."),
+        count("purchases", "Purchases."),
+        count("sessions", "Sessions."),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+        rate("purchaser_rate", "purchasers / customers."),
+        rate("churn_rate", "churned_customers / customers."),
+        rate("avg_ltv", "Mean customer_ltv of the users that have one."),
+        rate("customer_share", "Share of all users."),
+        rate("revenue_share", "Share of all revenue."),
+    ),
+)
+
+
+METRICS_RFM_GRID = Table(
+    name="metrics_rfm_grid",
+    grain="one row per (recency_score, frequency_score) that occurs",
+    key=("recency_score", "frequency_score"),
+    columns=(
+        required("recency_score", INT64, "Recency score.", accepted=SCORES),
+        required("frequency_score", INT64, "Frequency score.", accepted=SCORES),
+        required("customers", INT64, "Users with a purchase.", minimum=1),
+        required("purchases", INT64, "Purchases.", minimum=1),
+        revenue("Sum of purchases.", required=True),
+        required("avg_order_value", NUMERIC, "revenue / purchases, two decimals.", minimum=0),
+    ),
+)

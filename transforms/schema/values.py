@@ -1,0 +1,130 @@
+"""The values that columns may hold, and the bounds of classes: the only place that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+EVENT_TYPES: Final = ("view", "cart", "remove_from_cart", "purchase")
+
+FUNNEL_STAGES: Final = ("purchase", "cart", "view", "no_activity")
+"""How far a session went, the furthest first."""
+
+QUALITY_TIERS: Final = ("Low", "Medium", "High")
+
+
+class TierBounds(NamedTuple):
+    """Where a quality tier of sessions ends.
+
+    Attributes:
+        seconds: Length of the session.
+        events: Its events.
+    """
+
+    seconds: int
+    events: int
+
+
+LOW_TIER_BELOW: Final = TierBounds(seconds=150, events=3)
+"""A session below either is `Low`."""
+
+MEDIUM_TIER_UP_TO: Final = TierBounds(seconds=600, events=10)
+"""Of the others, a session above either is `High`."""
+
+LENGTH_BUCKET_UP_TO: Final[Mapping[str, int | None]] = MappingProxyType(
+    {
+        "Very Short (0-60s)": 60,
+        "Short (61-300s)": 300,
+        "Medium (301-600s)": 600,
+        "Long (600+s)": None,
+    }
+)
+"""The most seconds of a session of each bucket, ascending."""
+
+LENGTH_BUCKETS: Final = tuple(LENGTH_BUCKET_UP_TO)
+
+ACTIVITY_STATUSES: Final = ("active", "declining", "at_risk", "churned", "prospect")
+
+LIFECYCLE_STAGE_UP_TO: Final[Mapping[str, int | None]] = MappingProxyType(
+    {"Prospect": 0, "First-Time Buyer": 1, "Repeat Customer": 5, "Loyal Customer": None}
+)
+"""The most purchases, or orders, of a customer of each stage, ascending."""
+
+LIFECYCLE_STAGES: Final = tuple(LIFECYCLE_STAGE_UP_TO)
+
+RFM_TILES: Final = 5
+SCORES: Final = tuple(range(1, RFM_TILES + 1))
+
+
+class SegmentRule(NamedTuple):
+    """Which customers are of an RFM segment: those whose scores all lie in its ranges.
+
+    Attributes:
+        segment: Its name.
+        recency: The smallest and the largest recency score.
+        frequency: The same of the frequency score.
+        monetary: The same of the monetary score.
+    """
+
+    segment: str
+    recency: tuple[int, int] = (1, RFM_TILES)
+    frequency: tuple[int, int] = (1, RFM_TILES)
+    monetary: tuple[int, int] = (1, RFM_TILES)
+
+
+SEGMENT_RULES: Final = (
+    SegmentRule("Champions", recency=(4, 5), frequency=(4, 5), monetary=(4, 5)),
+    SegmentRule("At Risk", recency=(1, 2), frequency=(4, 5), monetary=(4, 5)),
+    SegmentRule("Loyal Customers", recency=(4, 5), frequency=(3, 5)),
+    SegmentRule("Potential Loyalists", recency=(3, 5), frequency=(3, 5)),
+    SegmentRule("Recent Customers", recency=(4, 5), frequency=(1, 2)),
+    SegmentRule("Promising", recency=(3, 3), frequency=(1, 2)),
+    SegmentRule("About To Sleep", recency=(1, 2), frequency=(3, 5)),
+    SegmentRule("Lost", recency=(1, 2), frequency=(1, 2), monetary=(1, 2)),
+    SegmentRule("Needs Attention"),
+)
+"""The first rule that fits decides; the last one fits all."""
+
+RFM_SEGMENTS: Final = (
+    "Champions",
+    "Loyal Customers",
+    "Potential Loyalists",
+    "Recent Customers",
+    "Promising",
+    "Needs Attention",
+    "About To Sleep",
+    "At Risk",
+    "Lost",
+)
+"""The segments, the best customers first."""
+
+NO_RFM_SEGMENT: Final = "No RFM Score"
+"""Stands for the segment of a user without a purchase."""
+
+UNKNOWN_CATEGORY: Final = "unknown"
+CATEGORY_LEVELS: Final = tuple(f"category_lvl_{level}" for level in range(1, 5))
+
+REJECT_REASONS: Final = (
+    "malformed_row",
+    "bad_event_time",
+    "bad_event_type",
+    "bad_product_id",
+    "bad_category_id",
+    "bad_price",
+    "bad_user_id",
+    "bad_user_session",
+)
+"""Why a row is rejected, in the order in which the reasons are tried."""
+
+FUNNEL_DIMENSIONS: Final = (
+    "overall",
+    "session_start_date",
+    "session_quality_tier",
+    "session_length_bucket",
+    "customer_lifecycle_stage",
+    "activity_status",
+    "rfm_segment",
+)
+
+PERIODS: Final = ("day", "week", "month")

@@ -1,0 +1,333 @@
+"""How frames cross a shuffle.
+
+A named frame, `(name, frame)`, is cut by shard, pieces of the same shard are merged until they are
+worth sending, and what crosses the runner is `(shard, (name, payload))`. A payload is bytes: the
+frame in Arrow IPC, or, where all workers are threads of one process, a reference to where the frame
+was appended to a spill file. The second keeps the memory of a local run constant.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from transforms.columnar.kernels import Bytes, Numbers, Words
+from transforms.columnar.key_index import rows_in_order
+from transforms.columnar.packing import (
+    ALIGNMENT,
+    Layout,
+    Piece,
+    can_pack,
+    pack,
+    unpack,
+    unpack_rows,
+)
+from transforms.columnar.product_codes import VARIANT, ProductFlags
+from transforms.shuffle.coder import Payload, encode_for_spill, encode_frame, frame_of_streams
+
+
+def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
+    """Store named frames; empty ones need no sending."""
+    for name, frame in frames.items():
+        if frame.height:
+            for payload in store.put(frame):
+                yield name, payload
+
+
+_INLINE_BYTES: Final = 1 << 20
+
+
+_INLINE_LIMIT: Final = 20 << 20  # of one payload; engines slow down or refuse far larger ones
+
+
+class FrameStore(Protocol):
+    """Turns frames into payloads and back.
+
+    Attributes:
+        joins_payloads: Whether payloads are so small that those of a shard are best sent as one:
+            one behind the other, which is a payload too.
+    """
+
+    joins_payloads: ClassVar[bool]
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Store a frame, of any height, as one or more payloads."""
+
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Store the rows of each shard: `keys` of all rows modulo `shards`."""
+
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
+        """Read payloads of frames of one schema, at least one, as one contiguous frame."""
+
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+        """Read the rows of such payloads, of event batches, that are of some products."""
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Give back what a shard takes where it is stored: nothing reads it from here on."""
+
+    def size(self, payload: bytes) -> int:
+        """Bytes that a payload's frame takes where it is stored."""
+
+
+@dataclass(frozen=True)
+class InlineStore:
+    """The payload is the frame itself, in pieces of about 1 MB: for a distributed shuffle."""
+
+    joins_payloads: ClassVar[bool] = False
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Encode a frame as one or more payloads."""
+        pieces = max(1, int(frame.estimated_size()) // _INLINE_BYTES)
+        rows = max(1, -(-frame.height // pieces))
+        for start in range(0, max(1, frame.height), rows):
+            yield from self._encode(frame.slice(start, rows))
+
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Encode the rows of each shard."""
+        for shard, piece in partition_frame(pl.concat(frames), keys, shards):
+            for payload in self.put(piece):
+                yield shard, payload
+
+    def _encode(self, piece: pl.DataFrame) -> Iterator[bytes]:
+        if piece.height > 1 and piece.estimated_size() > _INLINE_LIMIT:  # rows of odd sizes
+            half = piece.height // 2
+            yield from self._encode(piece.head(half))
+            yield from self._encode(piece.tail(-half))
+        else:
+            # Half the bytes of lz4 for 0.2 µs an event: a shuffle service charges by the byte.
+            yield encode_frame(piece, "zstd")
+
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
+        """Decode payloads."""
+        return frame_of_streams(payloads)
+
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+        """Decode payloads, and leave the other rows out."""
+        events = self.read(payloads)
+        return events.filter(pl.Series(wanted.known()[events[VARIANT].to_numpy()]))
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Nothing: the runner has them."""
+
+    def size(self, payload: bytes) -> int:
+        """Bytes of a payload."""
+        return len(payload)
+
+
+def _mapped(path: Path) -> Bytes:
+    """A file, mapped into memory for as long as the array is used."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # nothing but columns of one value
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), np.uint8)
+
+
+class _Reference(NamedTuple):
+    """Where a frame is: the payload of a `SpillStore`.
+
+    Attributes:
+        store: Id of the copy of the store that has written it.
+        shard: Whose file; `_NO_SHARD` for frames that are not of one.
+        start: Where it starts in the file.
+        length: Its bytes.
+        rows: Its rows if it is packed, and 0 if it is an Arrow IPC stream.
+        layout: Where its layout starts in the copy's file without a shard, if it is packed.
+        layout_length: Bytes of the layout.
+    """
+
+    store: bytes
+    shard: int
+    start: int
+    length: int
+    rows: int = 0
+    layout: int = 0
+    layout_length: int = 0
+
+    @classmethod
+    def all_of(cls, payload: bytes) -> Iterator[_Reference]:
+        """What a payload says, or several that are joined."""
+        return map(cls._make, _REFERENCE.iter_unpack(payload))
+
+    def payload(self) -> bytes:
+        """The payload that says it."""
+        return _REFERENCE.pack(*self)
+
+
+_REFERENCE: Final = struct.Struct("<16siQQQQI")
+
+
+_NO_SHARD: Final = -1
+
+
+@dataclass
+class SpillStore:
+    """The payload is a reference into an append-only file, for workers that are threads.
+
+    Each copy writes files of its own, one for each shard; an attempt that fails leaves bytes that
+    nothing refers to. Columns of fixed width are packed. Categorical ones are stored as their
+    codes, which mean the same in the whole process. Frames with other columns are stored as Arrow
+    IPC streams.
+
+    Attributes:
+        directory: Folder of the spill files; removed by the run's owner.
+        is_replayed: Whether the runner reads shards again that were given free.
+    """
+
+    joins_payloads: ClassVar[bool] = True
+
+    directory: str
+    is_replayed: bool = False
+    _id: bytes = field(default=b"", init=False, repr=False)
+    _layouts: dict[tuple[bytes, int], Layout] = field(default_factory=dict, init=False, repr=False)
+
+    def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
+        """Append a frame to this copy's file."""
+        yield self._append(_NO_SHARD, [encode_for_spill(frame)]).payload()
+
+    def put_shards(
+        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Append the rows of each shard to its file."""
+        if not can_pack(frames[0].schema):
+            for shard, piece in partition_frame(pl.concat(frames), keys, shards):
+                yield shard, self._append(shard, [encode_for_spill(piece)]).payload()
+            return
+        order, parts = rows_by_shard(keys, shards)
+        layout, columns = pack(frames, order)
+        known = self._append(_NO_SHARD, [pickle.dumps(layout)])
+        for shard, start, end in parts:
+            reference = self._append(shard, [column[start:end].data for column in columns])
+            yield (
+                shard,
+                reference._replace(
+                    rows=end - start, layout=known.start, layout_length=known.length
+                ).payload(),
+            )
+
+    def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
+        """Read payloads."""
+        pieces, streams = self._look(payloads)
+        return unpack(pieces) if pieces else frame_of_streams(streams)
+
+    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+        """Read rows of packed payloads."""
+        pieces, _ = self._look(payloads)
+        return unpack_rows(pieces, VARIANT, wanted.known())
+
+    def free(self, payloads: Iterable[Payload]) -> None:
+        """Remove the files of a shard: what is written next finds their memory in use."""
+        if self.is_replayed:
+            return
+        files = {
+            (found.store, found.shard)
+            for _, payload in payloads
+            for found in _Reference.all_of(payload)
+        }
+        for store, shard in files:
+            if shard != _NO_SHARD:
+                self._path(store, shard).unlink(missing_ok=True)
+
+    def size(self, payload: bytes) -> int:
+        """Bytes in files."""
+        return sum(found.length for found in _Reference.all_of(payload))
+
+    def _path(self, store: bytes, shard: int) -> Path:
+        name = store.hex() if shard == _NO_SHARD else f"{store.hex()}-{shard}"
+        return Path(self.directory) / f"{name}.frames"
+
+    def _append(self, shard: int, buffers: Sequence[bytes | memoryview]) -> _Reference:
+        self._id = self._id or uuid.uuid4().bytes
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        with self._path(self._id, shard).open("ab", buffering=0) as file:
+            start = file.tell()
+            padded = [*buffers, bytes(-length % ALIGNMENT)]
+            written = os.writev(file.fileno(), padded)
+            if written < length + len(padded[-1]):
+                with io.BufferedWriter(file) as writer:  # goes on, or says that the disk is full
+                    writer.write(b"".join(padded)[written:])
+        return _Reference(self._id, shard, start, length)
+
+    def _look(self, payloads: Iterable[bytes]) -> tuple[list[Piece], list[memoryview]]:
+        """Map payloads into memory: packed pieces, or streams."""
+        files: dict[tuple[bytes, int], Bytes] = {}
+        pieces, streams = [], []
+        for found in sorted(chain.from_iterable(map(_Reference.all_of, payloads))):
+            key = (found.store, found.shard)
+            if key not in files:
+                files[key] = _mapped(self._path(*key))
+            if found.rows:
+                pieces.append(Piece(self._layout(found), found.rows, files[key], found.start))
+            else:
+                streams.append(files[key][found.start : found.start + found.length].data)
+        return pieces, streams
+
+    def _layout(self, found: _Reference) -> Layout:
+        key = (found.store, found.layout)
+        if key not in self._layouts:
+            with self._path(found.store, _NO_SHARD).open("rb") as file:
+                file.seek(found.layout)
+                # Written by this process, in a folder of its own.
+                self._layouts[key] = pickle.loads(file.read(found.layout_length))  # noqa: S301
+        return self._layouts[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has an id of its own."""
+        return {**self.__dict__, "_id": b"", "_layouts": {}}
+
+
+def frame_store(spill_directory: str | None, *, is_replayed: bool = False) -> FrameStore:
+    """The store of a run: a folder that all workers share, or None for a distributed shuffle."""
+    return InlineStore() if spill_directory is None else SpillStore(spill_directory, is_replayed)
+
+
+def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:
+    """Read payloads back: one frame for each name that occurs."""
+    by_name: dict[str, list[bytes]] = defaultdict(list)
+    for name, payload in payloads:
+        by_name[name].append(payload)
+    return {name: store.read(found) for name, found in by_name.items()}
+
+
+def take_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.DataFrame]:
+    """Read the payloads of a shard, as `collect_frames` does, for the last time."""
+    found = list(payloads)
+    frames = collect_frames(store, found)
+    store.free(found)
+    return frames
+
+
+def partition_frame(
+    frame: pl.DataFrame, keys: Words, shards: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Cut a frame into the rows of each shard: `keys` modulo `shards`."""
+    if shards == 1:
+        yield 0, frame
+        return
+    order, parts = rows_by_shard(keys, shards)
+    ordered = frame[order]
+    for shard, start, end in parts:
+        yield shard, ordered.slice(start, end - start)
+
+
+def rows_by_shard(keys: Words, shards: int) -> tuple[Numbers, list[tuple[int, int, int]]]:
+    """The rows in the order of their shards; each shard that has any, its start and its end."""
+    order, ends = rows_in_order(np.remainder(keys, np.uint64(shards)).astype(np.uint32), shards)
+    bounds = pairwise([0, *ends.tolist()])
+    return order, [(shard, start, end) for shard, (start, end) in enumerate(bounds) if end > start]

@@ -1,0 +1,147 @@
+"""Judging the rejected rows; audit and publication."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import apache_beam as beam
+import polars as pl
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.audit.balance import check_balance, counted, require_few_rejected, total_counts
+from transforms.audit.checks import quality_table, require_passed
+from transforms.audit.measures import MEASURED, check_measures
+from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TABLES
+from transforms.shuffle.coder import Payload
+from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.warehouse import gcs, local
+from transforms.warehouse.publishing import Run, manifest_of, publish_audited, run_row
+from transforms.warehouse.staging import StagedFile, read_staged, require_staged, stage
+
+
+class RequireFewRejected(beam.DoFn):
+    """Impulse → one element, if few enough rows were rejected; the steps that wait for it go on."""
+
+    def __init__(self, run: Run, store: FrameStore) -> None:
+        self._ratio = run.max_rejected_ratio
+        self._store = store
+
+    def process(
+        self, _: object, counts: Iterable[Payload], examples: Iterable[Payload]
+    ) -> Iterator[bool]:
+        """Judge the counts of all ranges.
+
+        Raises:
+            RunError: Too many rows were rejected.
+        """
+        found = collect_frames(self._store, counts).get("counts", counted({}))
+        shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
+        require_few_rejected(total_counts(found), shown, self._ratio)
+        yield True
+
+
+class RejectedExamples(beam.DoFn):
+    """("rejected_rows", frame) → payload "examples": three rows of each, for an error message."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: tuple[str, pl.DataFrame]) -> Iterator[Payload]:
+        """Take a few rows."""
+        rows = element[1].select("source_file", "byte_offset", "reason", "raw").head(3)
+        for payload in self._store.put(rows.with_columns(pl.col("reason").cast(pl.String))):
+            yield "examples", payload
+
+
+Renderer = Callable[[Mapping[str, pl.DataFrame]], str]
+"""From the tables of the report, by name, to its HTML."""
+
+
+class AuditAndPublish(beam.DoFn):
+    """Impulse → the id of the published run.
+
+    Retried, it begins anew from the staged files, which stay until the end.
+    """
+
+    def __init__(self, run: Run, store: FrameStore, render_report: Renderer) -> None:
+        self._run = run
+        self._store = store
+        self._render_report = render_report
+
+    def process(
+        self,
+        _: object,
+        staged: Iterable[StagedFile],
+        audit: Iterable[Payload],
+        samples: Iterable[Payload],
+    ) -> Iterator[str]:
+        """Audit what was staged and publish it.
+
+        Raises:
+            RunError: The audit failed, or the warehouse cannot be written.
+        """
+        run = self._run
+        if gcs.in_bucket(run.output):
+            manifest = gcs.audited(run.output, run.run_id)
+            if manifest is None:
+                row, files = self._audit(staged, audit, samples)
+                filled = {file.table for file in files}
+                files += [
+                    stage(table.empty_frame(), table, run.staging)
+                    for table in TABLES
+                    if table.name not in filled
+                ]
+                manifest = gcs.record_audited(run.output, run.run_id, manifest_of(row), files)
+            publish_audited(
+                run.output, manifest, run.bigquery_dataset, keep_staging=run.keep_staging
+            )
+        elif not local.is_current(Path(run.output), run.run_id):
+            row, files = self._audit(staged, audit, samples)
+            names = [f"{file.table}/{Path(file.path).name}" for file in files]
+            manifest = manifest_of(row) | {"files": names}
+            local.publish(Path(run.output), run.run_id, files, manifest)
+        yield run.run_id
+
+    def _audit(
+        self, staged: Iterable[StagedFile], audit: Iterable[Payload], samples: Iterable[Payload]
+    ) -> tuple[pl.DataFrame, list[StagedFile]]:
+        """Check what was staged; the run's row of pipeline_runs, and all its files."""
+        run = self._run
+        files = list(staged)
+        frames = collect_frames(self._store, audit)
+        counts = total_counts(frames.get("counts", counted({})))
+        checks = quality_table(
+            run.run_id,
+            [
+                *([frames["checks"]] if "checks" in frames else []),
+                check_measures(frames.get("measures", pl.DataFrame(schema=MEASURED))),
+                check_balance(counts),
+            ],
+        )
+        require_passed(checks)
+        require_staged(files)
+        files.append(stage(checks, DATA_QUALITY, run.staging))
+        rows = {table.name: 0 for table in TABLES if table is not PIPELINE_RUNS}
+        for file in files:
+            rows[file.table] += file.rows
+        row = run_row(run, counts, rows, self._as_of(samples))
+        files.append(stage(row, PIPELINE_RUNS, run.staging))
+        self._write_report(files)
+        return row, files
+
+    def _write_report(self, files: list[StagedFile]) -> None:
+        """Write the report beside the staged tables, of those that are small."""
+        tables = {table.name: read_staged(table, files) for table in TABLES if not table.large}
+        path = FileSystems.join(self._run.staging, local.REPORT)
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(self._render_report(tables).encode())
+
+    def _as_of(self, samples: Iterable[Payload]) -> dt.date | None:
+        if self._run.rules.as_of is not None:
+            return self._run.rules.as_of
+        totals = collect_frames(self._store, samples).get("totals")
+        latest: dt.date | None = None if totals is None else totals["last_event_date"].max()  # type: ignore[assignment]
+        return latest

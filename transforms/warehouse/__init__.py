@@ -1,0 +1,1 @@
+"""Where tables go: staged files, a local folder, a bucket, BigQuery."""

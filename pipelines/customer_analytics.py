@@ -15,15 +15,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 import apache_beam as beam
 import polars as pl
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.pvalue import AsIter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
@@ -32,206 +29,49 @@ from pipelines.metrics import read_totals
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
-from transforms.analytics.cleaning import product_shard, session_shard, user_shard
-from transforms.analytics.session_shard import BY_USER, PRODUCT_SUMS, TOUCHES_BY_USER
+from transforms.analytics.cleaning import session_shard
 from transforms.errors import InputError, RunError
-from transforms.ingest.files import InputFile, InputRanges, match_inputs, split_files
-from transforms.shuffle.coder import Payload
-from transforms.shuffle.partition import GroupFrames, PartitionFrames, StoreFrames
-from transforms.shuffle.stores import FrameStore, frame_store
-from transforms.steps.catalogue import (
-    CombineProducts,
-    DescribeCatalogue,
-    FindAmbiguousProducts,
-    FindCandidateBrands,
-    ProductVariants,
-)
-from transforms.steps.metrics import ComputeMetrics
-from transforms.steps.parse import ParseRanges
+from transforms.ingest.files import InputFile, match_inputs, split_files
+from transforms.shuffle import sizing
+from transforms.shuffle.partition import GroupFrames
+from transforms.steps.catalogue import BuildCatalogue
+from transforms.steps.metrics import AddPartials, BuildMetrics
+from transforms.steps.parse import Parse
+from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
-from transforms.steps.publish import AuditAndPublish, RejectedExamples, RequireFewRejected
-from transforms.steps.sessions import ProcessSessionShards
-from transforms.steps.stage_tables import StageTables
-from transforms.steps.users import CombineUsers, DescribeUsers, FindRankCandidates
+from transforms.steps.publish import Publish
+from transforms.steps.sessions import ProcessSessions
+from transforms.steps.suspects import FindSuspects
+from transforms.steps.users import BuildUsers
 from transforms.warehouse import gcs, local
 from transforms.warehouse.publishing import Run, publish_audited
-
-_SHARD_BYTES: Final = 48 << 20  # of CSV: about 360,000 events
-_SMALL_BYTES: Final = 24 << 20  # of CSV, for which a second worker would bring nothing
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the graph is built from.
-
-    Attributes:
-        run: The run.
-        ranges: What to read.
-        session_shards: Number of shards of sessions; users and products have fewer rows.
-        spill_directory: Folder that all workers share, or None for a distributed shuffle.
-        is_replayed: Whether the runner runs bundles again that have been done.
-    """
-
-    run: Run
-    ranges: Sequence[InputRanges]
-    session_shards: int
-    spill_directory: str | None
-    is_replayed: bool = False
-
-    @property
-    def store(self) -> FrameStore:
-        """How frames cross a shuffle."""
-        return frame_store(self.spill_directory, is_replayed=self.is_replayed)
-
-    @property
-    def user_shards(self) -> int:
-        """Number of shards of users."""
-        return -(-self.session_shards // 4)
-
-    @property
-    def product_shards(self) -> int:
-        """Number of shards of products."""
-        return -(-self.session_shards // 16)
 
 
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Build the graph: two shuffles, of the events by session and of what they add up to."""
-    run, store, progress = plan.run, plan.store, Progress(plan.spill_directory)
-    by_user = dict.fromkeys(BY_USER, user_shard)
-
-    parsed = (
-        pipeline
-        | "InputRanges" >> beam.Create(plan.ranges)
-        | "SpreadRanges" >> beam.Reshuffle()
-        | "Parse"
-        >> beam.ParDo(ParseRanges(run.run_id, progress)).with_outputs(
-            ParseRanges.REJECTED, ParseRanges.COUNTS, main="events"
-        )
-    )
-    read_counts = parsed[ParseRanges.COUNTS] | "StoreReadCounts" >> beam.ParDo(StoreFrames(store))
-    examples = parsed[ParseRanges.REJECTED] | "RejectedExamples" >> beam.ParDo(
-        RejectedExamples(store)
-    ).with_output_types(Payload)
-    few_rejected = (
-        pipeline
-        | "StartRequireFewRejected" >> beam.Impulse()
-        | "RequireFewRejected"
-        >> beam.ParDo(
-            RequireFewRejected(run, store), AsIter(read_counts), AsIter(examples)
-        ).with_output_types(bool)
-    )
-    ambiguous = (
-        parsed.events
-        | "ProductVariants" >> beam.ParDo(ProductVariants())
-        | "ShuffleVariants" >> GroupFrames(plan.product_shards, {"variants": product_shard}, store)
-        | "FindAmbiguousProducts" >> beam.ParDo(FindAmbiguousProducts(store))
-    )
-
+    parsed = pipeline | "Parse" >> Parse(plan)
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
-        plan.session_shards, dict.fromkeys(("events", "session_names"), session_shard), store
+        plan.session_shards, dict.fromkeys(("events", "session_names"), session_shard), plan.store
     )
-    brands = by_session | "FindCandidateBrands" >> beam.ParDo(
-        FindCandidateBrands(store), AsIter(ambiguous)
+    suspects = parsed.events | "FindSuspects" >> FindSuspects(plan, by_session)
+    sessions = by_session | "Sessions" >> ProcessSessions(plan, suspects, parsed.few_rejected)
+    catalogue = sessions.products | "Catalogue" >> BuildCatalogue(plan)
+    users = sessions.by_user | "Users" >> BuildUsers(plan, sessions.exposures, catalogue.payloads)
+    partials = (
+        (sessions.partials, users.partials)
+        | "AllPartials" >> beam.Flatten()
+        | "AddPartials" >> AddPartials(plan)
     )
-    sessions = by_session | "ProcessSessions" >> beam.ParDo(
-        ProcessSessionShards(run.rules, store, progress),
-        AsIter(ambiguous),
-        AsIter(brands),
-        AsIter(few_rejected),
-    ).with_outputs(
-        ProcessSessionShards.USERS,
-        ProcessSessionShards.TOUCHES,
-        ProcessSessionShards.PRODUCTS,
-        ProcessSessionShards.PARTIALS,
-        main="tables",
-    )
-
-    catalogue = (
-        sessions[ProcessSessionShards.PRODUCTS]
-        | "ShuffleProducts"
-        >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard}, store)
-        | "CombineProducts" >> beam.ParDo(CombineProducts(store))
-    )
-    products = (
-        pipeline
-        | "StartDescribeCatalogue" >> beam.Impulse()
-        | "DescribeCatalogue" >> beam.ParDo(DescribeCatalogue(store), AsIter(catalogue))
-    )
-
-    # The touches meet the users again only when these are combined, and so are sent once.
-    touches = sessions[ProcessSessionShards.TOUCHES] | "PartitionTouches" >> beam.ParDo(
-        PartitionFrames(plan.user_shards, dict.fromkeys(TOUCHES_BY_USER, user_shard), store)
-    )
-    combined = (
-        sessions[ProcessSessionShards.USERS]
-        | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
-        | "CombineUsers"
-        >> beam.ParDo(CombineUsers(store)).with_outputs(
-            CombineUsers.SAMPLES, CombineUsers.PARTIALS, main="users"
-        )
-    )
-    samples = AsIter(combined[CombineUsers.SAMPLES])
-    candidates = combined.users | "FindRankCandidates" >> beam.ParDo(
-        FindRankCandidates(store), samples
-    )
-    users = (
-        (combined.users, touches)
-        | "UsersAndTouches" >> beam.Flatten()
-        | "GroupUsers" >> beam.GroupByKey()
-        | "DescribeUsers"
-        >> beam.ParDo(
-            DescribeUsers(run.rules, store, progress),
-            samples,
-            AsIter(candidates),
-            AsIter(catalogue),
-        ).with_outputs(DescribeUsers.PARTIALS, main="tables")
-    )
-
-    partials = [
-        partial | f"Store{label}Partials" >> beam.ParDo(StoreFrames(store))
-        for label, partial in (
-            ("Session", sessions[ProcessSessionShards.PARTIALS]),
-            ("CombinedUser", combined[CombineUsers.PARTIALS]),
-            ("User", users[DescribeUsers.PARTIALS]),
-        )
-    ]
-    all_partials = partials | "AllPartials" >> beam.Flatten()
-    metrics = (
-        pipeline
-        | "StartComputeMetrics" >> beam.Impulse()
-        | "ComputeMetrics"
-        >> beam.ParDo(ComputeMetrics(store), AsIter(all_partials), AsIter(catalogue))
-    )
-
-    staged, audits = [], [read_counts, all_partials]
-    for label, tables in (
-        ("RejectedRows", parsed[ParseRanges.REJECTED]),
-        ("Sessions", sessions.tables),
-        ("Catalogue", products),
-        ("Users", users.tables),
-        ("Metrics", metrics),
-    ):
-        outputs = tables | f"Stage{label}" >> beam.ParDo(StageTables(run.staging)).with_outputs(
-            StageTables.AUDIT, main="files"
-        )
-        staged.append(outputs.files)
-        audits.append(
-            outputs[StageTables.AUDIT] | f"Store{label}Audit" >> beam.ParDo(StoreFrames(store))
-        )
-    published = (
-        pipeline
-        | "StartAuditAndPublish" >> beam.Impulse()
-        | "AuditAndPublish"
-        >> beam.ParDo(
-            AuditAndPublish(run, store, render_report),
-            AsIter(staged | "AllFiles" >> beam.Flatten()),
-            AsIter(audits | "AllAudits" >> beam.Flatten()),
-            samples,
-        ).with_output_types(str)
-    )
-    if gcs.in_bucket(run.output):
-        # The job does it too: it may outlive the process that started it.
-        _ = published | "FreeWarehouse" >> beam.Map(partial(gcs.release, run.output))
+    metrics = pipeline | "Metrics" >> BuildMetrics(plan, partials, catalogue.payloads)
+    tables = {
+        "RejectedRows": parsed.rejected,
+        "Sessions": sessions.tables,
+        "Catalogue": catalogue.tables,
+        "Users": users.tables,
+        "Metrics": metrics,
+    }
+    audits = (parsed.counts, partials)
+    _ = pipeline | "Publish" >> Publish(plan, tables, audits, users.samples, render_report)
 
 
 def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
@@ -241,12 +81,6 @@ def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
     return report.render_report(tables)
 
 
-def session_shards(files: Sequence[InputFile], workers: int) -> int:
-    """Number of session shards: enough for memory, and for every worker to have some."""
-    size = sum(file.csv_bytes for file in files)
-    return max(1, -(-size // _SHARD_BYTES), min(workers, size // _SMALL_BYTES))
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -254,7 +88,7 @@ def _cores() -> int:
 def choose_local_workers(beam_options: PipelineOptions, files: Sequence[InputFile]) -> int:
     """Set how the local runner works, for the size of the input; return its number of workers."""
     direct = beam_options.view_as(DirectOptions)
-    small = sum(file.csv_bytes for file in files) < _SMALL_BYTES
+    small = sum(file.csv_bytes for file in files) < sizing.SMALL_BYTES
     workers = direct.direct_num_workers if direct.direct_num_workers > 1 else _cores()
     workers = 1 if small else workers
     direct.direct_num_workers = workers
@@ -326,7 +160,8 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
                 bigquery_dataset=options.bigquery_dataset,
                 keep_staging=options.keep_staging,
             )
-            shards = session_shards(files, workers or runners.FEWEST_WORKERS)
+            size = sum(file.csv_bytes for file in files)
+            shards = sizing.session_shards(size, workers or runners.FEWEST_WORKERS)
             repeats = beam_options.view_as(DirectOptions).direct_runner_bundle_repeat
             plan = Plan(run, split_files(files, workers), shards, spill, is_replayed=repeats > 0)
             pipeline = beam.Pipeline(
@@ -334,7 +169,6 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
             )
             build_pipeline(pipeline, plan)
             try:
-                size = sum(file.csv_bytes for file in files)
                 with _silent_threads(), reporting(Progress(spill), size):
                     result = runners.wait(pipeline.run()) if is_local else runners.execute(pipeline)
             except Exception as error:

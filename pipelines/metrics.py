@@ -12,12 +12,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from transforms.audit.balance import DROP_REASONS
 from transforms.schema import REJECT_REASONS
-from transforms.shuffle.partition import PartitionFrames
-from transforms.steps.parse import ParseRanges
-from transforms.steps.sessions import ProcessSessionShards
-from transforms.steps.users import CombineUsers
-
-_STEPS: Final = (ParseRanges, PartitionFrames, ProcessSessionShards, CombineUsers)
+from transforms.steps.counters import NAMESPACES
 
 ROWS: Final = (
     "rows_read",
@@ -57,7 +52,7 @@ def read_totals(result: PipelineResult) -> Totals | None:
         None where it does not answer: the run is published, and must not fail for that.
     """
     try:
-        found = result.metrics().query(MetricsFilter().with_namespaces(_STEPS))
+        found = result.metrics().query(MetricsFilter().with_namespaces(NAMESPACES))
     except Exception:  # noqa: BLE001 - every engine has errors of its own
         return None
     sums: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from transforms.audit.balance import (
     total_counts,
 )
 from transforms.audit.checks import CHECKED, check_batch, quality_table, require_passed
-from transforms.audit.measures import MEASURED, MEASURES, check_measures, measure_batch
+from transforms.audit.measures import MEASURED, check_measures, measure_batch
 from transforms.errors import RunError
 from transforms.schema import TABLES, TABLES_BY_NAME, Column, ColumnType, Severity, Table
 
@@ -137,9 +137,9 @@ def test_text_that_is_dictionary_encoded_is_checked_as_text():
 def measured(**changes: int) -> pl.DataFrame:
     """The measures of all tables, 5 each but for changes named table__measure."""
     rows = [
-        (table, measure, Decimal(changes.get(f"{table}__{measure}", 5)))
-        for table, measures in MEASURES.items()
-        for measure in measures
+        (table.name, measure, Decimal(changes.get(f"{table.name}__{measure}", 5)))
+        for table in TABLES
+        for measure in table.measures
     ]
     return pl.DataFrame(rows, schema=MEASURED, orient="row")
 
@@ -154,7 +154,7 @@ def test_equal_measures_pass_and_add_up_over_batches():
 
 @pytest.mark.parametrize(
     ("table", "measure"),
-    [(table, measure) for table in MEASURES for measure in MEASURES[table]],
+    [(table.name, measure) for table in TABLES for measure in table.measures],
 )
 def test_a_measure_that_differs_in_one_table_fails(table, measure):
     failed = check_measures(measured(**{f"{table}__{measure}": 6})).filter(

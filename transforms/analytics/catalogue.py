@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from transforms.columnar.grouping import EVENT_SUMS, add_events, sums_of_arrays
+from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS, add_events, sums_of_arrays
 from transforms.columnar.key_index import with_room
 from transforms.columnar.money import halves_of_money
 from transforms.columnar.product_codes import VARIANT, columns_of, known_variants
@@ -41,6 +41,22 @@ class ProductSums:
         return columns_of(found).with_columns(
             *sums_of_arrays(self._sums[found], self._revenue[found])
         )
+
+
+PRODUCTS: Final = pl.Schema(
+    {
+        "product_id": pl.Int64(),
+        "brand": pl.String(),
+        "category_id": pl.Int64(),
+        **EVENT_SUM_TYPES,
+    }
+)
+"""Columns of `combine_products`."""
+
+CATEGORY_CODES: Final = pl.Schema(
+    {"category_id": pl.Int64(), "category_code": pl.String(), "events": pl.Int64()}
+)
+"""Columns of `category_codes`."""
 
 
 def combine_products(sums: pl.DataFrame) -> pl.DataFrame:

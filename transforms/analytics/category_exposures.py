@@ -1,11 +1,13 @@
-"""Metrics by product category: metrics_categories and metrics_category_rfm.
+"""Who was exposed to what category, and who bought what.
 
 An event counts for the category of its product in dim_products, which is known only when all events
-are. Sums come from the products. Distinct sessions and users need to know who touched what: the
+are. Sums come from the products. Distinct sessions and users need to know who saw what: the
 session shards send each (session, user, category) once, which is a fraction of the events.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -13,6 +15,7 @@ import polars as pl
 from transforms.analytics.catalogue import Catalogue
 from transforms.columnar.grouping import find_exposures
 from transforms.columnar.kernels import Numbers
+from transforms.columnar.money import MONEY
 from transforms.columnar.product_codes import (
     VARIANT,
     ProductFlags,
@@ -22,11 +25,30 @@ from transforms.columnar.product_codes import (
 )
 from transforms.ingest.batch import is_type
 
-_LEVELS = ("category_lvl_1", "category_lvl_2")
+EXPOSURES: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "is_user": pl.Boolean(),
+        "session": pl.UInt64(),
+        "category_id": pl.Int64(),
+        "product_id": pl.Int64(),
+    }
+)
+"""Columns of `category_exposures`."""
+
+PURCHASES: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "product_id": pl.Int64(),
+        "purchases": pl.Int64(),
+        "revenue": MONEY,
+    }
+)
+"""Columns of `product_purchases`."""
 
 
-def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.DataFrame:
-    """Who touched what, each once.
+def category_exposures(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.DataFrame:
+    """Who was exposed to what, each once.
 
     A row is counted in the user shard of its `user_id`. A session of several users would be counted
     in several, so its rows are parted: one per user and category, without the session, and one per
@@ -39,23 +61,23 @@ def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.Dat
         shard: Number of the session shard.
 
     Returns:
-        Columns `user_id`, `is_user` (Boolean: the row counts for the user), `session` (UInt64,
-        unique over all shards; NULL where the row does not count for one), `category_id` and
-        `product_id` (NULL unless the product is ambiguous; `category_id` then is).
+        An `EXPOSURES` frame: `is_user` where the row counts for the user; `session` unique over all
+        shards, NULL where the row does not count for one; `product_id` NULL unless the product is
+        ambiguous; `category_id` then is.
     """
     is_ambiguous = ambiguous.known()
     room = len(is_ambiguous)  # other threads may have numbered more since
     products, categories, *_ = known_variants().codes[:room].T
-    touched = np.empty(events.height, np.uint32)
+    exposed = np.empty(events.height, np.uint32)
     count, has_shared = find_exposures(
         events["session_number"].to_numpy(),
         events["user_id"].to_numpy(),
         events[VARIANT].to_numpy(),
         np.where(is_ambiguous, room + 1 + products, np.minimum(categories, room)),
         np.zeros(2 * room + 1, np.uint32),
-        touched,
+        exposed,
     )
-    distinct = events["session_number", "user_id", VARIANT][touched[:count]]
+    distinct = events["session_number", "user_id", VARIANT][exposed[:count]]
     variants = distinct[VARIANT].to_numpy()
     described = columns_of(variants, ("category_id", "product_id"))
     is_product = pl.Series(is_ambiguous[variants])
@@ -71,10 +93,10 @@ def touches(events: pl.DataFrame, ambiguous: ProductFlags, shard: int) -> pl.Dat
     return _part_shared(rows.unique())
 
 
-def _part_shared(touched: pl.DataFrame) -> pl.DataFrame:
-    """Part the rows of sessions of several users: see `touches`."""
+def _part_shared(exposed: pl.DataFrame) -> pl.DataFrame:
+    """Part the rows of sessions of several users: see `category_exposures`."""
     is_shared = pl.col("user_id").n_unique().over("session") > 1
-    shared, others = touched.filter(is_shared), touched.filter(~is_shared)
+    shared, others = exposed.filter(is_shared), exposed.filter(~is_shared)
     of_users = shared.with_columns(session=pl.lit(None, pl.UInt64)).unique()
     of_sessions = shared.with_columns(
         user_id=pl.col("user_id").max().over("session"), is_user=pl.lit(value=False)
@@ -82,8 +104,8 @@ def _part_shared(touched: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([others, of_users, of_sessions])
 
 
-def purchases(events: pl.DataFrame) -> pl.DataFrame:
-    """Who bought what: `user_id`, `product_id`, `purchases`, `revenue`."""
+def product_purchases(events: pl.DataFrame) -> pl.DataFrame:
+    """Who bought what: a `PURCHASES` frame."""
     return (
         with_products(events.filter(is_type("purchase")))
         .group_by("user_id", "product_id")
@@ -92,8 +114,8 @@ def purchases(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def subcategories(rows: pl.DataFrame, found: Catalogue) -> Numbers:
-    """The number of each row's subcategory, of touches or purchases."""
-    # Most touches name no product, and most products are not bought in this shard.
+    """The number of each row's subcategory, of exposures or purchases."""
+    # Most exposures name no product, and most products are not bought in this shard.
     named = rows.select("product_id").drop_nulls().unique()
     products = found.products.join(named, on="product_id", how="semi")
     numbers = [

@@ -16,7 +16,7 @@ from transforms.columnar.ntile import (
     sample_keys,
     tile_of,
 )
-from transforms.schema import DIM_USER_RFM, RFM_TILES, SEGMENT_RULES
+from transforms.schema import DIM_USER_RFM, NO_RFM_SEGMENT, RFM_TILES, SEGMENT_RULES
 
 
 def buyers(users: pl.DataFrame) -> pl.DataFrame:
@@ -166,6 +166,13 @@ def segment() -> pl.Expr:
         )
         chosen = pl.when(fits).then(pl.lit(rule.segment)).otherwise(chosen)
     return chosen
+
+
+def with_segment(described: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:
+    """Give users their RFM segment; those without a purchase get `No RFM Score`."""
+    return described.join(
+        scored.select("user_id", "rfm_segment"), on="user_id", how="left"
+    ).with_columns(pl.col("rfm_segment").fill_null(NO_RFM_SEGMENT))
 
 
 def rfm_table(scored: pl.DataFrame) -> pl.DataFrame:

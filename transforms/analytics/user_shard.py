@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 import polars as pl
 
 from transforms.analytics.catalogue import Catalogue
-from transforms.analytics.metrics.categories import touch_counts
-from transforms.analytics.metrics.category_rfm import category_purchases
-from transforms.analytics.metrics.churn import cohort_sums
-from transforms.analytics.metrics.funnel import user_funnel, with_segment
-from transforms.analytics.metrics.rfm_grid import score_sums
-from transforms.analytics.metrics.rfm_segments import user_sums
-from transforms.analytics.rfm import Scoring, rank_brackets, rfm_table, score, scoring
-from transforms.analytics.session_shard import Frames
-from transforms.analytics.users import describe_users, user_table
+from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
+from transforms.analytics.metrics.metric import Source
+from transforms.analytics.metrics.registry import partials_of
+from transforms.analytics.rfm import (
+    Scoring,
+    rank_brackets,
+    rfm_table,
+    score,
+    scoring,
+    with_segment,
+)
+from transforms.analytics.users import DescribedUsers, describe_users, user_table
 from transforms.rules import Rules
+
+Frames = dict[str, pl.DataFrame]
 
 
 def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
@@ -27,19 +32,6 @@ def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
         pl.col("last_event_time").max().dt.date().alias("last_event_date"),
         pl.col("first_purchase_date").max(),
     )
-
-
-TABLES_OF_USERS: Final = ("dim_users", "dim_user_rfm")
-
-
-PARTIALS_OF_USERS: Final = (
-    "user_funnel",
-    "user_sums",
-    "score_sums",
-    "cohort_sums",
-    "touch_counts",
-    "category_purchases",
-)
 
 
 @dataclass(frozen=True)
@@ -80,29 +72,29 @@ def user_context(
     )
 
 
-def user_shard_frames(frames: Frames, context: UserContext) -> Frames:
+def user_shard_frames(
+    frames: Mapping[str, pl.DataFrame], context: UserContext
+) -> tuple[Frames, Frames]:
     """All that is made of the users of a shard.
 
     Args:
-        frames: "users", "touches" and "purchases" of the shard.
+        frames: "users", and "exposures" and "purchases" where there are any, of the shard.
         context: What is known of all users.
 
     Returns:
-        Frames by the names in `TABLES_OF_USERS` and `PARTIALS_OF_USERS`.
+        Rows by table, and partial aggregates by name.
     """
     rules = context.rules
     described = describe_users(frames["users"], rules.as_of or dt.date.min, rules.thresholds)
-    scored = score(described, context.scoring)
-    segmented = with_segment(described, scored)
-    return {
-        "dim_users": user_table(described),
-        "dim_user_rfm": rfm_table(scored),
-        "user_funnel": user_funnel(segmented),
-        "user_sums": user_sums(segmented),
-        "score_sums": score_sums(scored),
-        "cohort_sums": cohort_sums(
-            described, context.dataset_end, rules.cohort_observation_window_days
-        ),
-        "touch_counts": touch_counts(frames["touches"], context.catalogue),
-        "category_purchases": category_purchases(frames["purchases"], scored, context.catalogue),
-    }
+    buyers = score(described, context.scoring)
+    shard = DescribedUsers(
+        with_segment(described, buyers),
+        buyers,
+        frames.get("exposures", EXPOSURES.to_frame()),
+        frames.get("purchases", PURCHASES.to_frame()),
+        context.dataset_end,
+        rules.cohort_observation_window_days,
+        context.catalogue,
+    )
+    tables = {"dim_users": user_table(described), "dim_user_rfm": rfm_table(buyers)}
+    return tables, dict(partials_of(Source.USERS, shard))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
+from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.classes import class_of
-from transforms.columnar.money import average_money
+from transforms.columnar.money import MONEY, average_money
 from transforms.rules import UserThresholds
 from transforms.schema import DIM_USERS, LIFECYCLE_STAGE_UP_TO
 
-SESSION_SUMS = (
+SESSION_SUMS: Final = (
     "sessions",
     "sessions_reached_view",
     "sessions_reached_cart",
@@ -23,13 +26,32 @@ SESSION_SUMS = (
 )
 """What is summed over a user's sessions; `session_revenue` is money, the others counts."""
 
+SESSION_SUM_TYPES: Final = {
+    name: MONEY if name == "session_revenue" else pl.Int64() for name in SESSION_SUMS
+}
+"""Their types."""
+
+USER_DAYS: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "event_date": pl.Date(),
+        "first_event_time": pl.Datetime("us", "UTC"),
+        "last_event_time": pl.Datetime("us", "UTC"),
+        "event_count": pl.Int64(),
+        "purchase_count": pl.Int64(),
+        "revenue": MONEY,
+    }
+)
+"""Columns of `user_days`."""
+
+USER_SESSIONS: Final = pl.Schema({"user_id": pl.Int64(), **SESSION_SUM_TYPES})
+"""Columns of what the sessions add to their users."""
+
 
 def user_days(visits: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of `Sessions.visits`.
+    """Partial aggregates of `Sessions.visits`, a `USER_DAYS` frame.
 
-    Returns:
-        One row, or several, per `user_id` (Int64) and `event_date`: `first_event_time`,
-        `last_event_time`, `event_count`, `purchase_count`, `revenue` (0 where nothing was bought).
+    A user and date may occur several times; revenue is 0 where nothing was bought.
     """
     return visits.select(
         "user_id",
@@ -139,7 +161,7 @@ def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThreshol
                 pl.col("event_count") > thresholds.session_outlier_ratio * pl.col("session_count")
             )
             .then(pl.lit("anomalous_session_ratio")),
-            customer_lifecycle_stage=class_of(purchases, LIFECYCLE_STAGE_UP_TO),
+            customer_lifecycle_stage=class_of(purchases, LIFECYCLE_STAGE_UP_TO).cast(pl.String),
         )
         .with_columns(
             activity_status=pl.when(~has_purchase)
@@ -156,6 +178,29 @@ def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThreshol
         )
         .with_columns(is_churned=(pl.col("activity_status") == "churned").cast(pl.Int64))
     )
+
+
+@dataclass(frozen=True)
+class DescribedUsers:
+    """The users of a shard, when all that depends on others is known.
+
+    Attributes:
+        users: `describe_users`, with `rfm_segment`, `No RFM Score` for those without a purchase.
+        buyers: Those with a purchase, with their scores.
+        exposures: `category_exposures` of them.
+        purchases: `product_purchases` of them.
+        dataset_end: The largest first_purchase_date of all users; None where nobody has bought.
+        cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
+        catalogue: Products and categories.
+    """
+
+    users: pl.DataFrame
+    buyers: pl.DataFrame
+    exposures: pl.DataFrame
+    purchases: pl.DataFrame
+    dataset_end: dt.date | None
+    cohort_observation_window_days: int
+    catalogue: Catalogue
 
 
 def user_table(described: pl.DataFrame) -> pl.DataFrame:

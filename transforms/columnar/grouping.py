@@ -21,7 +21,7 @@ from transforms.columnar.kernels import (
     kernel,
     prefetch,
 )
-from transforms.columnar.money import Halves, add_money, money_of_halves
+from transforms.columnar.money import MONEY, Halves, add_money, money_of_halves
 from transforms.schema import EVENT_TYPES
 
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
@@ -30,6 +30,9 @@ EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "reve
 The four in the middle count the events of each type, in the order of `EVENT_TYPES`.
 """
 
+
+EVENT_SUM_TYPES = {name: MONEY if name == "revenue" else pl.Int64() for name in EVENT_SUMS}
+"""Their types."""
 
 _PURCHASE = EVENT_TYPES.index("purchase")
 

@@ -18,6 +18,7 @@ from transforms.schema.types import (
     Table,
     count,
     required,
+    totals,
 )
 from transforms.schema.values import (
     ACTIVITY_STATUSES,
@@ -104,6 +105,14 @@ DIM_USERS = Table(
         ),
         RowCheck("activity_after_as_of", pl.col("days_since_last_activity") < 0, Severity.WARN),
     ),
+    measures={"users": pl.len()}
+    | totals(
+        buyers="has_purchase_history",
+        sessions="session_count",
+        events="event_count",
+        purchases="purchase_count",
+        revenue="total_revenue",
+    ),
 )
 
 
@@ -132,6 +141,7 @@ DIM_USER_RFM = Table(
             != pl.col("rfm_score"),
         ),
     ),
+    measures={"buyers": pl.len()},
 )
 
 

@@ -18,6 +18,7 @@ from transforms.schema.types import (
     count,
     required,
     revenue,
+    totals,
 )
 from transforms.schema.values import EVENT_TYPES, FUNNEL_STAGES, LENGTH_BUCKETS, QUALITY_TIERS
 
@@ -71,6 +72,7 @@ FCT_EVENTS = Table(
             Severity.WARN,
         ),
     ),
+    measures={"events": pl.len()} | totals("revenue", purchases="is_purchase"),
 )
 
 
@@ -132,4 +134,6 @@ FCT_SESSIONS = Table(
             pl.col("total_revenue").is_not_null() != (pl.col("purchase_count") > 0),
         ),
     ),
+    measures={"sessions": pl.len()}
+    | totals(events="event_count", purchases="purchase_count", revenue="total_revenue"),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from transforms.schema.types import (
     DATE,
     INT64,
@@ -13,6 +15,7 @@ from transforms.schema.types import (
     rate,
     required,
     revenue,
+    totals,
 )
 from transforms.schema.values import (
     FUNNEL_DIMENSIONS,
@@ -65,6 +68,9 @@ METRICS_FUNNEL = Table(
         rate("revenue_per_session", "revenue / sessions."),
         rate("revenue_per_purchasing_session", "revenue / sessions_reached_purchase."),
     ),
+    measures=totals(
+        "events", "sessions", "purchases", "revenue", where=pl.col("dimension") == "overall"
+    ),
 )
 
 
@@ -87,6 +93,7 @@ METRICS_RFM_SEGMENTS = Table(
         rate("customer_share", "Share of all users."),
         rate("revenue_share", "Share of all revenue."),
     ),
+    measures=totals("sessions", "purchases", "revenue", users="customers"),
 )
 
 
@@ -109,6 +116,7 @@ METRICS_CATEGORIES = Table(
         rate("cart_add_rate", "cart_adds / events."),
         rate("avg_views_per_session", "views / user_sessions."),
     ),
+    measures=totals("events", "purchases", "revenue", where=pl.col("level") == 1),
 )
 
 
@@ -122,6 +130,7 @@ METRICS_CATEGORY_RFM = Table(
         required("purchases", INT64, "Purchases.", minimum=1),
         revenue("Sum of purchases.", required=True),
     ),
+    measures=totals("purchases", "revenue"),
 )
 
 
@@ -144,6 +153,7 @@ METRICS_PERIODS = Table(
         rate("conversion_rate", "converting_sessions / sessions."),
         Column("avg_order_value", NUMERIC, "revenue / purchases, two decimals.", minimum=0),
     ),
+    measures=totals("events", "sessions", "purchases", "revenue", where=pl.col("period") == "day"),
 )
 
 
@@ -171,6 +181,14 @@ METRICS_USER_SEGMENTS = Table(
         rate("customer_share", "Share of all users."),
         rate("revenue_share", "Share of all revenue."),
     ),
+    measures=totals(
+        "sessions",
+        "purchases",
+        "revenue",
+        where=pl.col("dimension") == "overall",
+        users="customers",
+        buyers="purchasers",
+    ),
 )
 
 
@@ -186,4 +204,5 @@ METRICS_RFM_GRID = Table(
         revenue("Sum of purchases.", required=True),
         required("avg_order_value", NUMERIC, "revenue / purchases, two decimals.", minimum=0),
     ),
+    measures=totals("purchases", "revenue", buyers="customers"),
 )

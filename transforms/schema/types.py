@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
@@ -97,6 +97,7 @@ class Table:
         large: True where the table grows with the events. DuckDB then gets a view on the Parquet
             files rather than a copy: loading costs 1.4 microseconds a row, as much as the run.
         row_checks: Rules beyond NOT NULL, accepted values and minimum.
+        measures: Sums over the table; one of a name is equal in all tables that have it.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Table:
     appended: bool = False
     large: bool = False
     row_checks: tuple[RowCheck, ...] = ()
+    measures: Mapping[str, pl.Expr] = field(default_factory=dict, hash=False)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -175,6 +177,19 @@ def revenue(description: str, *, required: bool = False) -> Column:
 def rate(name: str, description: str) -> Column:
     """A quotient; NULL where there is nothing to divide by."""
     return Column(name, FLOAT64, description, minimum=0)
+
+
+def totals(*columns: str, where: pl.Expr | None = None, **renamed: str) -> dict[str, pl.Expr]:
+    """Measures that are sums of columns.
+
+    Args:
+        columns: Those that are called as the measure is.
+        where: The rows that count, in a table that sums the same things several times.
+        renamed: The other columns, by measure.
+    """
+    named = dict(zip(columns, columns, strict=True)) | renamed
+    chosen = pl.lit(value=True) if where is None else where
+    return {measure: pl.col(column).filter(chosen).sum() for measure, column in named.items()}
 
 
 Encoded = dict[str, pa.Array]

@@ -19,6 +19,7 @@ ShardKey = Callable[[pl.DataFrame], pl.Series]
 """From a frame to a UInt64 series: rows of equal keys meet in one shard."""
 
 
+METRICS_NAMESPACE: Final = "PartitionFrames"
 _PIECE_BYTES: Final = 64 << 10
 
 
@@ -37,8 +38,8 @@ class PartitionFrames(beam.DoFn):
         self._shards = shards
         self._keys = dict(keys)
         self._store = store
-        self._bytes_sent = Metrics.distribution(type(self), "payload_bytes")
-        self._milliseconds = Metrics.distribution(type(self), "shuffle_msec")
+        self._bytes_sent = Metrics.distribution(METRICS_NAMESPACE, "payload_bytes")
+        self._milliseconds = Metrics.distribution(METRICS_NAMESPACE, "shuffle_msec")
         smallest, largest = _BUFFER_BYTES
         self._limit = min(largest, max(smallest, shards * _PIECE_BYTES))
 

@@ -1,14 +1,16 @@
-"""Products: those of several brands, and the catalogue."""
+"""The catalogue: products and their categories, of the sums over their events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
+from apache_beam.pvalue import AsIter
 
 from transforms.analytics.catalogue import (
+    CATEGORY_CODES,
+    PRODUCTS,
     Catalogue,
     catalogue,
     category_codes,
@@ -16,107 +18,13 @@ from transforms.analytics.catalogue import (
     combine_products,
     product_table,
 )
-from transforms.analytics.cleaning import ambiguous_products, candidate_brands, multi_brand_products
-from transforms.analytics.session_shard import PRODUCT_SUMS, SuspectProducts, empty_session_frames
-from transforms.columnar.key_index import with_room
-from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, known_variants
-from transforms.errors import RunError
+from transforms.analytics.cleaning import product_shard
+from transforms.analytics.session_shard import PRODUCT_SUMS
 from transforms.schema import TableBatch
-from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
+from transforms.shuffle.coder import Group, NamedFrame, Payload
+from transforms.shuffle.partition import GroupFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, store_frames
-
-
-@beam.typehints.with_input_types(NamedFrame)
-@beam.typehints.with_output_types(NamedFrame)
-class ProductVariants(beam.DoFn):
-    """Event batches → ("variants", frame): products' variants in a bundle, each once."""
-
-    def __init__(self) -> None:
-        self._occurs = np.zeros(0, np.bool_)
-
-    def start_bundle(self) -> None:
-        """Begin with none."""
-        self._occurs = np.zeros(0, np.bool_)
-
-    def process(self, element: NamedFrame) -> None:
-        """Take in a batch."""
-        name, frame = element
-        if name == "events":
-            self._occurs = with_room(self._occurs, len(known_variants().product_id))
-            self._occurs[frame[VARIANT].to_numpy()] = True
-
-    def finish_bundle(self) -> Iterator[Any]:
-        """Send what was found."""
-        yield in_global_window(("variants", columns_of(np.flatnonzero(self._occurs))))
-
-
-@beam.typehints.with_output_types(Payload)
-class FindAmbiguousProducts(beam.DoFn):
-    """Variants of a product shard → payload "ambiguous": see `ambiguous_products`."""
-
-    def __init__(self, store: FrameStore) -> None:
-        self._store = store
-
-    def process(self, element: Group) -> Iterator[Payload]:
-        """Look at one shard."""
-        _, payloads = element
-        found = ambiguous_products(collect_frames(self._store, payloads)["variants"])
-        # Also where nothing is found: that no shard has answered is then known to be a fault.
-        for payload in self._store.put(found):
-            yield "ambiguous", payload
-
-
-@beam.typehints.with_output_types(Payload)
-class FindCandidateBrands(beam.DoFn):
-    """Events of a session shard → payload "brands": see `candidate_brands`."""
-
-    def __init__(self, store: FrameStore) -> None:
-        self._store = store
-
-    def start_bundle(self) -> None:
-        """The candidates are read once a bundle."""
-        self._candidates: ProductFlags | None = None
-
-    def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
-        """Look at one shard, if any product needs it."""
-        if self._candidates is None:
-            found = collect_frames(self._store, ambiguous).get("ambiguous")
-            if found is None:
-                return  # lost by the engine, as `read_suspects` will find
-            self._candidates = ProductFlags(found.filter("many_brands")["product_id"])
-        if self._candidates.products.len():
-            _, payloads = element
-            events = self._store.read_variants(
-                [payload for name, payload in payloads if name == "events"], self._candidates
-            )
-            for payload in self._store.put(candidate_brands(events)):
-                yield "brands", payload
-
-
-def read_suspects(
-    store: FrameStore, ambiguous: Iterable[Payload], brands: Iterable[Payload]
-) -> SuspectProducts:
-    """The suspect products, of what `FindAmbiguousProducts` and `FindCandidateBrands` found.
-
-    Raises:
-        RunError: The engine has lost one of them.
-    """
-    found = collect_frames(store, ambiguous).get("ambiguous")
-    confirmed = collect_frames(store, brands).get("brands")
-    if found is None or (confirmed is None and found["many_brands"].any()):
-        raise RunError(_LOST)
-    multi_brand = (
-        found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed)
-    )
-    return SuspectProducts(
-        ProductFlags(multi_brand), ProductFlags(found.filter("many_categories")["product_id"])
-    )
-
-
-_LOST: Final = (
-    "the engine lost a side input, so the tables would be wrong; nothing was published. Run again; "
-    "if it happens again, choose another --runner."
-)
+from transforms.steps.plan import Plan
 
 
 @beam.typehints.with_output_types(Payload)
@@ -147,11 +55,10 @@ def read_catalogue(store: FrameStore, payloads: Iterable[Payload], *columns: str
         columns: Those of the products that are needed, `category_id` among them; none for all.
     """
     frames = collect_frames(store, payloads)
-    no_sums = empty_session_frames()[PRODUCT_SUMS]
-    found = frames.pop("products", combine_products(no_sums))
+    found = frames.get("products", PRODUCTS.to_frame())
     return catalogue(
         found.select(columns or found.columns),
-        frames.get("category_codes", category_codes(no_sums)),
+        frames.get("category_codes", CATEGORY_CODES.to_frame()),
     )
 
 
@@ -167,3 +74,43 @@ class DescribeCatalogue(beam.DoFn):
         found = read_catalogue(self._store, payloads)
         yield "dim_products", product_table(found), {}
         yield "dim_categories", category_table(found), {}
+
+
+class Catalogued(NamedTuple):
+    """What is made of the products.
+
+    Attributes:
+        payloads: What `read_catalogue` takes.
+        tables: Rows of dim_products and dim_categories.
+    """
+
+    payloads: beam.PCollection[Payload]
+    tables: beam.PCollection[TableBatch]
+
+
+class BuildCatalogue(beam.PTransform[Any, Any]):
+    """PCollection[NamedFrame] of product sums → `Catalogued`.
+
+    Args:
+        plan: The numbers of shards.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def expand(self, pcoll: beam.PCollection[NamedFrame]) -> Catalogued:
+        """Combine by product, then describe all."""
+        plan, store = self._plan, self._plan.store
+        payloads = (
+            pcoll
+            | "ShuffleProducts"
+            >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard}, store)
+            | "CombineProducts" >> beam.ParDo(CombineProducts(store))
+        )
+        tables = (
+            pcoll.pipeline
+            | "Start" >> beam.Impulse()
+            | "DescribeCatalogue" >> beam.ParDo(DescribeCatalogue(store), AsIter(payloads))
+        )
+        return Catalogued(payloads, tables)

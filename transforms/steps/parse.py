@@ -1,21 +1,27 @@
-"""Ranges of the input to event batches."""
+"""The first stage: ranges of the input become event batches, and rejected rows are judged."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import polars as pl
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import AsIter, TaggedOutput
 
-from transforms.audit.balance import counted
+from transforms.audit.balance import counted, require_few_rejected, total_counts
+from transforms.audit.merging import MERGES
 from transforms.ingest.files import InputRanges, read_blocks
 from transforms.ingest.parsing import parse_block
 from transforms.schema import REJECTED_ROWS, TableBatch
-from transforms.shuffle.coder import NamedFrame
+from transforms.shuffle.coder import NamedFrame, Payload
+from transforms.shuffle.combine import CombineFrames
+from transforms.shuffle.partition import StoreFrames
+from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.steps import counters
+from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 
 
@@ -33,10 +39,10 @@ class ParseRanges(beam.DoFn):
     def __init__(self, run_id: str, progress: Progress) -> None:
         self._run_id = run_id
         self._progress = progress
-        self._rows_read = Metrics.counter(type(self), "rows_read")
-        self._rows_rejected = Metrics.counter(type(self), "rows_rejected")
-        self._bytes_read = Metrics.counter(type(self), "csv_bytes_read")
-        self._milliseconds = Metrics.distribution(type(self), "parse_msec")
+        self._rows_read = Metrics.counter(counters.PARSE, "rows_read")
+        self._rows_rejected = Metrics.counter(counters.PARSE, "rows_rejected")
+        self._bytes_read = Metrics.counter(counters.PARSE, "csv_bytes_read")
+        self._milliseconds = Metrics.distribution(counters.PARSE, "parse_msec")
 
     def process(self, element: InputRanges) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
         """Parse ranges of files of one header, block by block."""
@@ -52,7 +58,7 @@ class ParseRanges(beam.DoFn):
                 self._rows_rejected.inc(parsed.rejected.height)
                 for reason, rows in parsed.rejected.group_by("reason").len().iter_rows():
                     counts[reason] = rows
-                    Metrics.counter(type(self), f"rows_rejected_{reason}").inc(rows)
+                    Metrics.counter(counters.PARSE, f"rows_rejected_{reason}").inc(rows)
                 rejected = REJECTED_ROWS.conform(
                     parsed.rejected.with_columns(run_id=pl.lit(self._run_id))
                 )
@@ -61,3 +67,97 @@ class ParseRanges(beam.DoFn):
             yield "session_names", parsed.session_names
             yield "events", parsed.events
             self._progress.add("parse", parsed.rows_read, len(block))
+
+
+class RequireFewRejected(beam.DoFn):
+    """Impulse → one element, if few enough rows were rejected; the steps that wait for it go on."""
+
+    def __init__(self, max_rejected_ratio: float, store: FrameStore) -> None:
+        self._ratio = max_rejected_ratio
+        self._store = store
+
+    def process(
+        self, _: object, counts: Iterable[Payload], examples: Iterable[Payload]
+    ) -> Iterator[bool]:
+        """Judge the counts of all ranges.
+
+        Raises:
+            RunError: Too many rows were rejected.
+        """
+        found = collect_frames(self._store, counts).get("counts", counted({}))
+        shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
+        require_few_rejected(total_counts(found), shown, self._ratio)
+        yield True
+
+
+class RejectedExamples(beam.DoFn):
+    """("rejected_rows", frame) → payload "examples": three rows of each, for an error message."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: tuple[str, pl.DataFrame]) -> Iterator[Payload]:
+        """Take a few rows."""
+        rows = element[1].select("source_file", "byte_offset", "reason", "raw").head(3)
+        for payload in self._store.put(rows.with_columns(pl.col("reason").cast(pl.String))):
+            yield "examples", payload
+
+
+class Parsed(NamedTuple):
+    """What the first stage makes.
+
+    Attributes:
+        events: ("events", event batch) and ("session_names", `SESSION_NAMES` frame).
+        rejected: ("rejected_rows", frame).
+        counts: Payloads of ("counts", COUNTED frame): rows read and rejected.
+        few_rejected: An element if few enough rows were rejected.
+    """
+
+    events: beam.PCollection[NamedFrame]
+    rejected: beam.PCollection[TableBatch]
+    counts: beam.PCollection[Payload]
+    few_rejected: beam.PCollection[bool]
+
+
+class Parse(beam.PTransform[Any, Any]):
+    """Pipeline → `Parsed`.
+
+    Args:
+        plan: What to read.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def expand(self, pbegin: beam.Pipeline) -> Parsed:
+        """Read, parse, judge."""
+        plan = self._plan
+        parsed = (
+            pbegin
+            | "InputRanges" >> beam.Create(plan.ranges)
+            | "SpreadRanges" >> beam.Reshuffle()
+            | "ParseRanges"
+            >> beam.ParDo(ParseRanges(plan.run.run_id, plan.progress)).with_outputs(
+                ParseRanges.REJECTED, ParseRanges.COUNTS, main="events"
+            )
+        )
+        counts = (
+            parsed[ParseRanges.COUNTS]
+            | "AddCounts" >> CombineFrames(MERGES, is_distributed=plan.is_distributed)
+            | "StoreCounts" >> beam.ParDo(StoreFrames(plan.store))
+        )
+        examples = parsed[ParseRanges.REJECTED] | "RejectedExamples" >> beam.ParDo(
+            RejectedExamples(plan.store)
+        ).with_output_types(Payload)
+        few_rejected = (
+            pbegin
+            | "Start" >> beam.Impulse()
+            | "RequireFewRejected"
+            >> beam.ParDo(
+                RequireFewRejected(plan.run.max_rejected_ratio, plan.store),
+                AsIter(counts),
+                AsIter(examples),
+            ).with_output_types(bool)
+        )
+        return Parsed(parsed.events, parsed[ParseRanges.REJECTED], counts, few_rejected)

@@ -1,60 +1,33 @@
-"""Judging the rejected rows; audit and publication."""
+"""The last stage: tables are staged, audited, then published."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import polars as pl
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsIter
 
-from transforms.audit.balance import check_balance, counted, require_few_rejected, total_counts
+from transforms.audit.balance import check_balance, counted, total_counts
 from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
-from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TABLES
+from transforms.audit.merging import MERGES
+from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TABLES, TableBatch
 from transforms.shuffle.coder import Payload
+from transforms.shuffle.combine import CombineFrames
+from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.steps.plan import Plan
+from transforms.steps.stage_tables import StageTables
 from transforms.warehouse import gcs, local
 from transforms.warehouse.publishing import Run, manifest_of, publish_audited, run_row
 from transforms.warehouse.staging import StagedFile, read_staged, require_staged, stage
-
-
-class RequireFewRejected(beam.DoFn):
-    """Impulse → one element, if few enough rows were rejected; the steps that wait for it go on."""
-
-    def __init__(self, run: Run, store: FrameStore) -> None:
-        self._ratio = run.max_rejected_ratio
-        self._store = store
-
-    def process(
-        self, _: object, counts: Iterable[Payload], examples: Iterable[Payload]
-    ) -> Iterator[bool]:
-        """Judge the counts of all ranges.
-
-        Raises:
-            RunError: Too many rows were rejected.
-        """
-        found = collect_frames(self._store, counts).get("counts", counted({}))
-        shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
-        require_few_rejected(total_counts(found), shown, self._ratio)
-        yield True
-
-
-class RejectedExamples(beam.DoFn):
-    """("rejected_rows", frame) → payload "examples": three rows of each, for an error message."""
-
-    def __init__(self, store: FrameStore) -> None:
-        self._store = store
-
-    def process(self, element: tuple[str, pl.DataFrame]) -> Iterator[Payload]:
-        """Take a few rows."""
-        rows = element[1].select("source_file", "byte_offset", "reason", "raw").head(3)
-        for payload in self._store.put(rows.with_columns(pl.col("reason").cast(pl.String))):
-            yield "examples", payload
-
 
 Renderer = Callable[[Mapping[str, pl.DataFrame]], str]
 """From the tables of the report, by name, to its HTML."""
@@ -145,3 +118,62 @@ class AuditAndPublish(beam.DoFn):
         totals = collect_frames(self._store, samples).get("totals")
         latest: dt.date | None = None if totals is None else totals["last_event_date"].max()  # type: ignore[assignment]
         return latest
+
+
+class Publish(beam.PTransform[Any, Any]):
+    """Pipeline → the id of the published run.
+
+    Args:
+        plan: What is published, and where.
+        tables: Rows of tables, by the label of what makes them.
+        audits: Payloads of what else the audit needs.
+        samples: Payloads among which "totals" end the data.
+        render_report: Makes the report.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        tables: Mapping[str, beam.PCollection[TableBatch]],
+        audits: Sequence[beam.PCollection[Payload]],
+        samples: beam.PCollection[Payload],
+        render_report: Renderer,
+    ) -> None:
+        super().__init__()
+        self._plan = plan
+        self._tables = tables
+        self._audits = audits
+        self._samples = samples
+        self._render_report = render_report
+
+    def expand(self, pbegin: beam.Pipeline) -> beam.PCollection[str]:
+        """Stage each batch; audit and publish all."""
+        run, store = self._plan.run, self._plan.store
+        outputs = [
+            tables
+            | f"Stage{label}"
+            >> beam.ParDo(StageTables(run.staging)).with_outputs(StageTables.AUDIT, main="files")
+            for label, tables in self._tables.items()
+        ]
+        files = [output.files for output in outputs] | "AllFiles" >> beam.Flatten()
+        reported = (
+            [output[StageTables.AUDIT] for output in outputs]
+            | "AllReports" >> beam.Flatten()
+            | "AddReports" >> CombineFrames(MERGES, is_distributed=self._plan.is_distributed)
+            | "StoreReports" >> beam.ParDo(StoreFrames(store))
+        )
+        published: beam.PCollection[str] = (
+            pbegin
+            | "Start" >> beam.Impulse()
+            | "AuditAndPublish"
+            >> beam.ParDo(
+                AuditAndPublish(run, store, self._render_report),
+                AsIter(files),
+                AsIter([*self._audits, reported] | "AllAudits" >> beam.Flatten()),
+                AsIter(self._samples),
+            ).with_output_types(str)
+        )
+        if gcs.in_bucket(run.output):
+            # The job does it too: it may outlive the process that started it.
+            _ = published | "FreeWarehouse" >> beam.Map(partial(gcs.release, run.output))
+        return published

@@ -1,40 +1,42 @@
-"""Shards of sessions."""
+"""The second stage: the events of a shard are cleaned and cut into sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.session_shard import (
     BY_USER,
-    PARTIALS_OF_SESSIONS,
+    EXPOSURES_BY_USER,
     PRODUCT_SUMS,
-    TOUCHES_BY_USER,
     SuspectProducts,
-    session_shard_frames,
+    session_shard,
 )
+from transforms.audit.balance import DROP_REASONS, counted
 from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.rules import Rules
 from transforms.schema import TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
 from transforms.shuffle.stores import FrameStore, take_frames
-from transforms.steps.catalogue import read_suspects
+from transforms.steps import counters
+from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
+from transforms.steps.suspects import Suspects, read_suspects
 
 
 @beam.typehints.with_output_types(
-    TableBatch, users=NamedFrame, touches=NamedFrame, products=NamedFrame, partials=NamedFrame
+    TableBatch, by_user=NamedFrame, exposures=NamedFrame, products=NamedFrame, partials=NamedFrame
 )
 class ProcessSessionShards(beam.DoFn):
     """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
 
-    USERS: Final = "users"
-    TOUCHES: Final = "touches"
+    BY_USER: Final = "by_user"
+    EXPOSURES: Final = "exposures"
     PRODUCTS: Final = "products"
     PARTIALS: Final = "partials"
 
@@ -43,8 +45,8 @@ class ProcessSessionShards(beam.DoFn):
         self._store = store
         self._progress = progress
         self._rows = {
-            "fct_events": Metrics.counter(type(self), "events_kept"),
-            "fct_sessions": Metrics.counter(type(self), "sessions"),
+            "fct_events": Metrics.counter(counters.SESSIONS, "events_kept"),
+            "fct_sessions": Metrics.counter(counters.SESSIONS, "sessions"),
         }
 
     def start_bundle(self) -> None:
@@ -73,7 +75,8 @@ class ProcessSessionShards(beam.DoFn):
             self._suspects = read_suspects(self._store, ambiguous, brands)
         received = take_frames(self._store, payloads)
         events = received.pop("events")
-        tables, frames = session_shard_frames(
+        read = events.height
+        made = session_shard(
             events,
             received.get("session_names", SESSION_NAMES.to_frame()),
             self._suspects,
@@ -81,25 +84,75 @@ class ProcessSessionShards(beam.DoFn):
             timeout_seconds=self._rules.session_timeout_seconds,
             shard=shard,
         )
-        for table, rows, _ in tables:
-            self._rows[table].inc(rows.height)
-        for count, rows in frames["counts"].iter_rows():
-            if count != "events_kept":
-                Metrics.counter(type(self), f"rows_dropped_{count}").inc(rows)
-        read = events.height
         del events, received
-        while tables:
-            yield tables.pop(0)
-        for tag, names in (
-            (self.USERS, BY_USER),
-            (self.TOUCHES, TOUCHES_BY_USER),
-            (self.PARTIALS, PARTIALS_OF_SESSIONS),
-        ):
+        for table, rows, _ in made.tables:
+            self._rows[table].inc(rows.height)
+        for reason in DROP_REASONS:
+            Metrics.counter(counters.SESSIONS, f"rows_dropped_{reason}").inc(made.counts[reason])
+        while made.tables:
+            yield made.tables.pop(0)
+        for tag, names in ((self.BY_USER, BY_USER), (self.EXPOSURES, EXPOSURES_BY_USER)):
             for name in names:
-                yield TaggedOutput(tag, (name, frames.pop(name)))
+                yield TaggedOutput(tag, (name, made.by_user.pop(name)))
+        yield TaggedOutput(self.PARTIALS, ("counts", counted(made.counts)))
+        for partial in made.partials.items():
+            yield TaggedOutput(self.PARTIALS, partial)
         self._progress.add("sessionize", read)
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send the sums: most shards know most products."""
         sums = (PRODUCT_SUMS, self._product_sums.frame())
         yield TaggedOutput(self.PRODUCTS, in_global_window(sums))
+
+
+class ProcessedSessions(NamedTuple):
+    """What the second stage makes.
+
+    Attributes:
+        tables: Rows of fct_events and fct_sessions.
+        by_user: The frames of `BY_USER`.
+        exposures: The frames of `EXPOSURES_BY_USER`.
+        products: (`PRODUCT_SUMS`, frame).
+        partials: Partial aggregates, and "counts".
+    """
+
+    tables: beam.PCollection[TableBatch]
+    by_user: beam.PCollection[NamedFrame]
+    exposures: beam.PCollection[NamedFrame]
+    products: beam.PCollection[NamedFrame]
+    partials: beam.PCollection[NamedFrame]
+
+
+class ProcessSessions(beam.PTransform[Any, Any]):
+    """PCollection[Group] of events by session → `ProcessedSessions`.
+
+    Args:
+        plan: The rules.
+        suspects: Products to treat in a way of their own.
+        few_rejected: An element if the run may go on.
+    """
+
+    def __init__(
+        self, plan: Plan, suspects: Suspects, few_rejected: beam.PCollection[bool]
+    ) -> None:
+        super().__init__()
+        self._plan = plan
+        self._suspects = suspects
+        self._few_rejected = few_rejected
+
+    def expand(self, pcoll: beam.PCollection[Group]) -> ProcessedSessions:
+        """Process each shard."""
+        plan, step = self._plan, ProcessSessionShards
+        made = pcoll | "ProcessShards" >> beam.ParDo(
+            step(plan.run.rules, plan.store, plan.progress),
+            AsIter(self._suspects.ambiguous),
+            AsIter(self._suspects.brands),
+            AsIter(self._few_rejected),
+        ).with_outputs(step.BY_USER, step.EXPOSURES, step.PRODUCTS, step.PARTIALS, main="tables")
+        return ProcessedSessions(
+            made.tables,
+            made[step.BY_USER],
+            made[step.EXPOSURES],
+            made[step.PRODUCTS],
+            made[step.PARTIALS],
+        )

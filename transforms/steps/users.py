@@ -1,32 +1,35 @@
-"""Shards of users."""
+"""The third stage: users, of what sessions say of them, ranked among all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import AsIter, TaggedOutput
 
-from transforms.analytics.metrics.periods import period_users
+from transforms.analytics.cleaning import user_shard
+from transforms.analytics.metrics.metric import Source
+from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.rfm import RankBrackets, rank_brackets, rank_candidates, rank_samples
-from transforms.analytics.session_shard import empty_session_frames
+from transforms.analytics.session_shard import BY_USER, EXPOSURES_BY_USER
 from transforms.analytics.user_shard import (
-    PARTIALS_OF_USERS,
-    TABLES_OF_USERS,
     UserContext,
     user_context,
     user_shard_frames,
     user_totals,
 )
-from transforms.analytics.users import combine_users, users_without_events
+from transforms.analytics.users import USER_DAYS, USER_SESSIONS, combine_users, users_without_events
 from transforms.audit.checks import checked
 from transforms.rules import Rules
 from transforms.schema import FCT_SESSIONS, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
+from transforms.shuffle.partition import GroupFrames, PartitionFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, store_frames, take_frames
+from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
+from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 
 
@@ -43,15 +46,14 @@ class CombineUsers(beam.DoFn):
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
-        self._users = Metrics.counter(type(self), "users")
+        self._users = Metrics.counter(counters.USERS, "users")
 
     def process(self, element: Group) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
         """Combine one shard."""
         shard, payloads = element
         frames = take_frames(self._store, payloads)
-        empty = empty_session_frames()
-        days = frames.get("user_days", empty["user_days"])
-        sessions = frames.get("user_sessions", empty["user_sessions"])
+        days = frames.get("user_days", USER_DAYS.to_frame())
+        sessions = frames.get("user_sessions", USER_SESSIONS.to_frame())
         combined = combine_users(days, sessions)
         self._users.inc(combined.height)
         for payload in store_frames(
@@ -62,7 +64,8 @@ class CombineUsers(beam.DoFn):
         yield TaggedOutput(
             self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
         )
-        yield TaggedOutput(self.PARTIALS, ("period_users", period_users(days)))
+        for partial in partials_of(Source.USER_DAYS, days):
+            yield TaggedOutput(self.PARTIALS, partial)
         for payload in store_frames(self._store, {"users": combined}):
             yield shard, payload
 
@@ -91,7 +94,7 @@ class FindRankCandidates(beam.DoFn):
 
 @beam.typehints.with_output_types(TableBatch, partials=NamedFrame)
 class DescribeUsers(beam.DoFn):
-    """Users and touches of a shard → dim_users, dim_user_rfm; on the tag `partials`: metrics."""
+    """Users and exposures of a shard → dim_users, dim_user_rfm; on the tag `partials`: metrics."""
 
     PARTIALS: Final = "partials"
 
@@ -119,12 +122,82 @@ class DescribeUsers(beam.DoFn):
                 collect_frames(self._store, candidates),
                 read_catalogue(self._store, catalogue, "product_id", "category_id"),
             )
-        empty = empty_session_frames()
-        shard = {"touches": empty["touches"], "purchases": empty["purchases"]}
-        shard |= collect_frames(self._store, element[1])
-        frames = user_shard_frames(shard, self._context)
-        self._progress.add("users", frames["dim_users"].height)
-        for name in TABLES_OF_USERS:
-            yield name, frames[name], {}
-        for name in PARTIALS_OF_USERS:
-            yield TaggedOutput(self.PARTIALS, (name, frames[name]))
+        tables, partials = user_shard_frames(collect_frames(self._store, element[1]), self._context)
+        self._progress.add("users", tables["dim_users"].height)
+        for name, rows in tables.items():
+            yield name, rows, {}
+        for partial in partials.items():
+            yield TaggedOutput(self.PARTIALS, partial)
+
+
+class DescribedUserShards(NamedTuple):
+    """What is made of the users.
+
+    Attributes:
+        tables: Rows of dim_users and dim_user_rfm.
+        samples: Payloads of what is known of all users.
+        partials: Partial aggregates, and "checks".
+    """
+
+    tables: beam.PCollection[TableBatch]
+    samples: beam.PCollection[Payload]
+    partials: beam.PCollection[NamedFrame]
+
+
+class BuildUsers(beam.PTransform[Any, Any]):
+    """PCollection[NamedFrame] of what sessions say of their users → `DescribedUserShards`.
+
+    Args:
+        plan: The rules.
+        exposures: The frames of `EXPOSURES_BY_USER`; they meet the users only when these are
+            described, and so are sent once.
+        catalogue: Payloads of the catalogue.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        exposures: beam.PCollection[NamedFrame],
+        catalogue: beam.PCollection[Payload],
+    ) -> None:
+        super().__init__()
+        self._plan = plan
+        self._exposures = exposures
+        self._catalogue = catalogue
+
+    def expand(self, pcoll: beam.PCollection[NamedFrame]) -> DescribedUserShards:
+        """Combine by user, rank all users, describe them."""
+        plan, store = self._plan, self._plan.store
+        by_user = dict.fromkeys((*BY_USER, *EXPOSURES_BY_USER), user_shard)
+        combined = (
+            pcoll
+            | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
+            | "CombineUsers"
+            >> beam.ParDo(CombineUsers(store)).with_outputs(
+                CombineUsers.SAMPLES, CombineUsers.PARTIALS, main="users"
+            )
+        )
+        samples = combined[CombineUsers.SAMPLES]
+        candidates = combined.users | "FindRankCandidates" >> beam.ParDo(
+            FindRankCandidates(store), AsIter(samples)
+        )
+        exposures = self._exposures | "PartitionExposures" >> beam.ParDo(
+            PartitionFrames(plan.user_shards, by_user, store)
+        )
+        described = (
+            (combined.users, exposures)
+            | "UsersAndExposures" >> beam.Flatten()
+            | "GroupUsers" >> beam.GroupByKey()
+            | "DescribeUsers"
+            >> beam.ParDo(
+                DescribeUsers(plan.run.rules, store, plan.progress),
+                AsIter(samples),
+                AsIter(candidates),
+                AsIter(self._catalogue),
+            ).with_outputs(DescribeUsers.PARTIALS, main="tables")
+        )
+        partials = (
+            combined[CombineUsers.PARTIALS],
+            described[DescribeUsers.PARTIALS],
+        ) | "Partials" >> beam.Flatten()
+        return DescribedUserShards(described.tables, samples, partials)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import polars as pl
 
-from transforms.analytics.catalogue import Catalogue, metric_levels
-from transforms.analytics.category_exposures import _LEVELS, subcategories
+from transforms.analytics.catalogue import metric_levels
+from transforms.analytics.category_exposures import subcategories
+from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
+from transforms.analytics.users import DescribedUsers
 from transforms.columnar.grouping import EVENT_SUMS
 from transforms.columnar.key_index import count_distinct, number_keys
 from transforms.columnar.money import rate
 from transforms.schema import METRICS_CATEGORIES
 
+_LEVELS: Final = ("category_lvl_1", "category_lvl_2")
 
-def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
-    """Distinct sessions and users by category, of the touches of one user shard.
 
-    Returns:
-        One row per `level` and category: `level`, `category_lvl_1`, `category_lvl_2`,
-        `user_sessions`, `users`; over shards they add up.
-    """
+def exposure_counts(shard: DescribedUsers) -> pl.DataFrame:
+    """Distinct sessions and users of a user shard by category, of level 1 and of level 2."""
+    exposed, found = shard.exposures, shard.catalogue
     levels = found.subcategories
     top_of, tops = number_keys(levels["category_lvl_1"].rank("dense").to_numpy())
-    numbers = subcategories(touched, found)
+    numbers = subcategories(exposed, found)
     by_top, by_sub = [], []
     for name, items, is_counted in (
-        ("user_sessions", touched["session"], touched["session"].is_not_null()),
-        ("users", touched["user_id"], touched["is_user"]),
+        ("user_sessions", exposed["session"], exposed["session"].is_not_null()),
+        ("users", exposed["user_id"], exposed["is_user"]),
     ):
         groups = numbers[is_counted.to_numpy()]
         top, sub = count_distinct(
@@ -46,6 +49,22 @@ def touch_counts(touched: pl.DataFrame, found: Catalogue) -> pl.DataFrame:
     )
 
 
+EXPOSURE_COUNTS: Final = Partial(
+    name="exposure_counts",
+    source=Source.USERS,
+    schema=pl.Schema(
+        {
+            "level": COUNT,
+            **dict.fromkeys(_LEVELS, pl.String()),
+            "user_sessions": COUNT,
+            "users": COUNT,
+        }
+    ),
+    keys=("level", *_LEVELS),
+    compute=exposure_counts,
+)
+
+
 def _by_level(frame: pl.DataFrame, *aggregations: pl.Expr) -> pl.DataFrame:
     """Aggregate by top-level category (level 1) and by subcategory (level 2)."""
     top = frame.group_by("category_lvl_1").agg(*aggregations)
@@ -62,16 +81,12 @@ def _by_level(frame: pl.DataFrame, *aggregations: pl.Expr) -> pl.DataFrame:
     ).select("level", *_LEVELS, pl.all().exclude("level", *_LEVELS))
 
 
-def metrics_categories(found: Catalogue, counts: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_categories.
-
-    Args:
-        found: The catalogue.
-        counts: `touch_counts` of all user shards.
-    """
+def metrics_categories(partials: Mapping[str, pl.DataFrame], facts: Facts) -> pl.DataFrame:
+    """The rows of metrics_categories."""
+    products = facts.catalogue.products.with_columns(metric_levels())
     keys = ("level", *_LEVELS)
-    sums = _by_level(found.products.with_columns(metric_levels()), pl.col(EVENT_SUMS).sum()).join(
-        counts.group_by(keys).agg(pl.col("user_sessions", "users").sum()),
+    sums = _by_level(products, pl.col(EVENT_SUMS).sum()).join(
+        partials[EXPOSURE_COUNTS.name],
         on=keys,
         nulls_equal=True,
         how="left",
@@ -83,3 +98,6 @@ def metrics_categories(found: Catalogue, counts: pl.DataFrame) -> pl.DataFrame:
             avg_views_per_session=rate(sums["views"], sums["user_sessions"]),
         ).sort(keys, nulls_last=True)
     )
+
+
+METRIC: Final = Metric(METRICS_CATEGORIES, (EXPOSURE_COUNTS,), metrics_categories)

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import polars as pl
 
-from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import subcategories
+from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
+from transforms.analytics.users import DescribedUsers
+from transforms.columnar.money import MONEY
 from transforms.schema import METRICS_CATEGORY_RFM
 
+_KEYS: Final = ("category_lvl_1", "rfm_segment")
 
-def category_purchases(
-    bought: pl.DataFrame, scored: pl.DataFrame, found: Catalogue
-) -> pl.DataFrame:
-    """Purchases by top-level category and RFM segment, of one user shard.
 
-    Args:
-        bought: `purchases` of the shard's users.
-        scored: The shard's buyers with `rfm_segment`.
-        found: The catalogue.
-    """
-    tops = found.subcategories["category_lvl_1"]
+def category_purchases(shard: DescribedUsers) -> pl.DataFrame:
+    """Purchases of a user shard by top-level category and RFM segment."""
+    tops = shard.catalogue.subcategories["category_lvl_1"]
     return (
-        bought.with_columns(tops[subcategories(bought, found)])
-        .join(scored.select("user_id", "rfm_segment"), on="user_id")
-        .group_by("category_lvl_1", "rfm_segment")
+        shard.purchases.with_columns(tops[subcategories(shard.purchases, shard.catalogue)])
+        .join(shard.buyers.select("user_id", "rfm_segment"), on="user_id")
+        .group_by(_KEYS)
         .agg(pl.col("purchases", "revenue").sum())
     )
 
 
-def metrics_category_rfm(partials: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_category_rfm, of `category_purchases` of all user shards."""
-    keys = ("category_lvl_1", "rfm_segment")
-    return METRICS_CATEGORY_RFM.conform(
-        partials.group_by(keys).agg(pl.col("purchases", "revenue").sum()).sort(keys)
-    )
+CATEGORY_PURCHASES: Final = Partial(
+    name="category_purchases",
+    source=Source.USERS,
+    schema=pl.Schema({**dict.fromkeys(_KEYS, pl.String()), "purchases": COUNT, "revenue": MONEY}),
+    keys=_KEYS,
+    compute=category_purchases,
+)
+
+
+def metrics_category_rfm(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFrame:
+    """The rows of metrics_category_rfm."""
+    return METRICS_CATEGORY_RFM.conform(partials[CATEGORY_PURCHASES.name].sort(_KEYS))
+
+
+METRIC: Final = Metric(METRICS_CATEGORY_RFM, (CATEGORY_PURCHASES,), metrics_category_rfm)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Mapping
+from typing import Final
 
 import polars as pl
 
+from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
+from transforms.analytics.users import DescribedUsers
 from transforms.columnar.money import rate
 from transforms.schema import METRICS_CHURN
 
-_CHURN_DECIMALS = 4
+_CHURN_DECIMALS: Final = 4
 
 
-def cohort_sums(users: pl.DataFrame, dataset_end: dt.date | None, window_days: int) -> pl.DataFrame:
-    """Partial aggregates of the eligible customers of a shard by month of first purchase.
-
-    Args:
-        users: Combined users of a shard.
-        dataset_end: The largest first_purchase_date of all users; None where nobody has bought.
-        window_days: Days a customer must have been observed, and in which a second purchase is not
-            yet loyalty.
-    """
-    window = pl.duration(days=window_days)
+def cohort_sums(shard: DescribedUsers) -> pl.DataFrame:
+    """The eligible customers of a shard by month of first purchase."""
+    window = pl.duration(days=shard.cohort_observation_window_days)
     first, last = pl.col("first_purchase_date"), pl.col("last_purchase_date")
     return (
-        users.filter(pl.lit(dataset_end, pl.Date) - first >= window)
+        shard.buyers.filter(pl.lit(shard.dataset_end, pl.Date) - first >= window)
         .group_by(first.dt.truncate("1mo").alias("month"))
         .agg(
-            pl.len().cast(pl.Int64).alias("total_customers"),
+            pl.len().cast(COUNT).alias("total_customers"),
             ((pl.col("purchase_count") == 1) | (last - first <= window))
             .sum()
-            .cast(pl.Int64)
+            .cast(COUNT)
             .alias("churned_customers"),
             first.min().alias("cohort_start"),
             first.max().alias("cohort_end"),
@@ -38,28 +34,39 @@ def cohort_sums(users: pl.DataFrame, dataset_end: dt.date | None, window_days: i
     )
 
 
-def metrics_churn(partials: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_churn, of `cohort_sums` of all user shards."""
-    sums = [
-        pl.col("total_customers").sum(),
-        pl.col("churned_customers").sum(),
-        pl.col("cohort_start").min(),
-        pl.col("cohort_end").max(),
-    ]
-    overall = partials.select(sums).select(
+COHORT_SUMS: Final = Partial(
+    name="cohort_sums",
+    source=Source.USERS,
+    schema=pl.Schema(
+        {
+            "month": pl.Date(),
+            "total_customers": COUNT,
+            "churned_customers": COUNT,
+            "cohort_start": pl.Date(),
+            "cohort_end": pl.Date(),
+        }
+    ),
+    keys=("month",),
+    compute=cohort_sums,
+    minima=("cohort_start",),
+    maxima=("cohort_end",),
+)
+
+
+def metrics_churn(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFrame:
+    """The rows of metrics_churn."""
+    of_months = partials[COHORT_SUMS.name]
+    overall = of_months.select(
         pl.lit("cohort_overall").alias("metric_level"),
         pl.lit("all_eligible_cohorts").alias("time_period"),
-        pl.all(),
+        pl.col("total_customers", "churned_customers").sum(),
+        pl.col("cohort_start").min(),
+        pl.col("cohort_end").max(),
     )
-    months = (
-        partials.group_by("month")
-        .agg(sums)
-        .sort("month")
-        .select(
-            pl.lit("by_cohort_month").alias("metric_level"),
-            pl.col("month").cast(pl.String).alias("time_period"),
-            pl.all().exclude("month"),
-        )
+    months = of_months.sort("month").select(
+        pl.lit("by_cohort_month").alias("metric_level"),
+        pl.col("month").cast(pl.String).alias("time_period"),
+        pl.all().exclude("month"),
     )
     rows = pl.concat([overall, months])
     return METRICS_CHURN.conform(
@@ -67,3 +74,6 @@ def metrics_churn(partials: pl.DataFrame) -> pl.DataFrame:
             churn_rate=rate(rows["churned_customers"], rows["total_customers"], _CHURN_DECIMALS)
         )
     )
+
+
+METRIC: Final = Metric(METRICS_CHURN, (COHORT_SUMS,), metrics_churn)

@@ -2,53 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import polars as pl
 
-from transforms.analytics.users import SESSION_SUMS, session_terms
+from transforms.analytics.metrics.metric import Facts, Metric, Partial, Source
+from transforms.analytics.sessions import Sessions
+from transforms.analytics.users import (
+    SESSION_SUM_TYPES,
+    SESSION_SUMS,
+    DescribedUsers,
+    session_terms,
+)
 from transforms.columnar.money import rate
-from transforms.schema import METRICS_FUNNEL, NO_RFM_SEGMENT
+from transforms.schema import LENGTH_BUCKETS, METRICS_FUNNEL, QUALITY_TIERS
 
-SESSION_DIMENSIONS = ("session_start_date", "session_quality_tier", "session_length_bucket")
-
-
-USER_DIMENSIONS = ("customer_lifecycle_stage", "activity_status", "rfm_segment")
+SESSION_DIMENSIONS: Final = ("session_start_date", "session_quality_tier", "session_length_bucket")
 
 
-def session_funnel(sessions: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of a frame of fct_sessions by `SESSION_DIMENSIONS`."""
-    terms = session_terms(sessions, *SESSION_DIMENSIONS)
+USER_DIMENSIONS: Final = ("customer_lifecycle_stage", "activity_status", "rfm_segment")
+
+
+def session_funnel(shard: Sessions) -> pl.DataFrame:
+    """The sessions of a shard by `SESSION_DIMENSIONS`."""
+    terms = session_terms(shard.sessions, *SESSION_DIMENSIONS)
     return terms.group_by(SESSION_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
 
 
-def with_segment(described: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:
-    """Give users their RFM segment; those without a purchase get `No RFM Score`."""
-    return described.join(
-        scored.select("user_id", "rfm_segment"), on="user_id", how="left"
-    ).with_columns(pl.col("rfm_segment").fill_null(NO_RFM_SEGMENT))
+SESSION_FUNNEL: Final = Partial(
+    name="session_funnel",
+    source=Source.SESSIONS,
+    schema=pl.Schema(
+        {
+            "session_start_date": pl.Date(),
+            "session_quality_tier": pl.Enum(QUALITY_TIERS),
+            "session_length_bucket": pl.Enum(LENGTH_BUCKETS),
+            **SESSION_SUM_TYPES,
+        }
+    ),
+    keys=SESSION_DIMENSIONS,
+    compute=session_funnel,
+)
 
 
-def user_funnel(segmented: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of users by `USER_DIMENSIONS`: the sums over their sessions.
-
-    Args:
-        segmented: `with_segment` of a user shard.
-    """
-    return segmented.group_by(USER_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
+def user_funnel(shard: DescribedUsers) -> pl.DataFrame:
+    """The sessions of the users of a shard by `USER_DIMENSIONS`."""
+    return shard.users.group_by(USER_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
 
 
-def metrics_funnel(by_session: pl.DataFrame, by_user: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_funnel.
+USER_FUNNEL: Final = Partial(
+    name="user_funnel",
+    source=Source.USERS,
+    schema=pl.Schema({**dict.fromkeys(USER_DIMENSIONS, pl.String()), **SESSION_SUM_TYPES}),
+    keys=USER_DIMENSIONS,
+    compute=user_funnel,
+)
 
-    Args:
-        by_session: `session_funnel` of all session shards.
-        by_user: `user_funnel` of all user shards.
-    """
-    overall = by_session.with_columns(overall=pl.lit("all"))
+
+def metrics_funnel(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFrame:
+    """The rows of metrics_funnel."""
+    overall = partials[SESSION_FUNNEL.name].with_columns(overall=pl.lit("all"))
     rows = pl.concat(
         _by_dimension(partials, dimension)
         for partials, dimensions in (
             (overall, ("overall", *SESSION_DIMENSIONS)),
-            (by_user, USER_DIMENSIONS),
+            (partials[USER_FUNNEL.name], USER_DIMENSIONS),
         )
         for dimension in dimensions
     ).rename(
@@ -82,3 +101,6 @@ def _by_dimension(partials: pl.DataFrame, dimension: str) -> pl.DataFrame:
         .sort("value")
         .select(pl.lit(dimension).alias("dimension"), "value", *SESSION_SUMS)
     )
+
+
+METRIC: Final = Metric(METRICS_FUNNEL, (SESSION_FUNNEL, USER_FUNNEL), metrics_funnel)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from transforms.columnar.grouping import EVENT_SUMS
+from transforms.analytics.metrics.funnel import SESSION_FUNNEL
+from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
+from transforms.analytics.sessions import Sessions
+from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS
 from transforms.columnar.key_index import count_distinct, number_keys
 from transforms.columnar.money import average_money, rate
 from transforms.schema import METRICS_PERIODS
@@ -15,9 +19,18 @@ from transforms.schema import METRICS_PERIODS
 _PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
 
 
-def event_days(visits: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of `Sessions.visits`: one row per `event_date` with `EVENT_SUMS`."""
-    return visits.group_by("event_date").agg(pl.col(EVENT_SUMS).sum())
+def event_days(shard: Sessions) -> pl.DataFrame:
+    """The events of a session shard by `event_date`."""
+    return shard.visits.group_by("event_date").agg(pl.col(EVENT_SUMS).sum())
+
+
+EVENT_DAYS: Final = Partial(
+    name="event_days",
+    source=Source.SESSIONS,
+    schema=pl.Schema({"event_date": pl.Date(), **EVENT_SUM_TYPES}),
+    keys=("event_date",),
+    compute=event_days,
+)
 
 
 def period_users(days: pl.DataFrame) -> pl.DataFrame:
@@ -56,29 +69,36 @@ def period_users(days: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def metrics_periods(
-    days: pl.DataFrame, sessions: pl.DataFrame, users: pl.DataFrame
-) -> pl.DataFrame:
-    """The rows of metrics_periods.
+PERIOD_USERS: Final = Partial(
+    name="period_users",
+    source=Source.USER_DAYS,
+    schema=pl.Schema(
+        {
+            "period": pl.String(),
+            "period_start": pl.Date(),
+            "users": COUNT,
+            "purchasing_users": COUNT,
+        }
+    ),
+    keys=("period", "period_start"),
+    compute=period_users,
+)
 
-    Args:
-        days: `event_days` of all session shards.
-        sessions: `session_funnel` of all session shards.
-        users: `period_users` of all user shards.
-    """
+
+def metrics_periods(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFrame:
+    """The rows of metrics_periods."""
     keys = ("period", "period_start")
-    by_event = _by_period(days, "event_date", pl.col(EVENT_SUMS).sum())
+    by_event = _by_period(partials[EVENT_DAYS.name], "event_date", pl.col(EVENT_SUMS).sum())
     by_session = _by_period(
-        sessions,
+        partials[SESSION_FUNNEL.name],
         "session_start_date",
         pl.col("sessions").sum(),
         pl.col("sessions_reached_purchase").sum().alias("converting_sessions"),
     )
-    by_user = users.group_by(keys).agg(pl.col("users", "purchasing_users").sum())
     # A session starts with an event, so every period of a session or a user is one of events.
     rows = (
         by_event.join(by_session, on=keys, how="left")
-        .join(by_user, on=keys, how="left")
+        .join(partials[PERIOD_USERS.name], on=keys, how="left")
         .with_columns(pl.col("sessions", "converting_sessions").fill_null(0))
     )
     return METRICS_PERIODS.conform(
@@ -99,3 +119,6 @@ def _by_period(partials: pl.DataFrame, date: str, *sums: pl.Expr) -> pl.DataFram
         .with_columns(period=pl.lit(period))
         for period, length in _PERIODS.items()
     )
+
+
+METRIC: Final = Metric(METRICS_PERIODS, (EVENT_DAYS, SESSION_FUNNEL, PERIOD_USERS), metrics_periods)

@@ -1,58 +1,60 @@
-"""The metrics tables, of their partial aggregates."""
+"""All metrics: the modules of this package that export `METRIC`."""
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
-from transforms.analytics.catalogue import Catalogue, catalogue, category_codes, combine_products
-from transforms.analytics.metrics.categories import metrics_categories
-from transforms.analytics.metrics.category_rfm import metrics_category_rfm
-from transforms.analytics.metrics.churn import metrics_churn
-from transforms.analytics.metrics.funnel import metrics_funnel
-from transforms.analytics.metrics.periods import metrics_periods, period_users
-from transforms.analytics.metrics.rfm_grid import metrics_rfm_grid
-from transforms.analytics.metrics.rfm_segments import metrics_rfm_segments
-from transforms.analytics.metrics.user_segments import metrics_user_segments
-from transforms.analytics.session_shard import PRODUCT_SUMS, Frames, empty_session_frames
-from transforms.analytics.user_shard import UserContext, user_shard_frames
-from transforms.analytics.users import combine_users
-from transforms.rules import Rules
+import polars as pl
+
+from transforms.analytics.metrics.metric import Facts, Metric, Partial, Source
 
 
-@functools.cache
-def empty_partials() -> Frames:
-    """The partial aggregates of an input without events; made once, not to be changed."""
-    of_sessions = empty_session_frames()
-    combined = combine_users(of_sessions["user_days"], of_sessions["user_sessions"])
-    no_sums = of_sessions[PRODUCT_SUMS]
-    context = UserContext(
-        Rules(as_of=dt.date.min),
-        None,
-        None,
-        catalogue(combine_products(no_sums), category_codes(no_sums)),
-    )
-    of_users = user_shard_frames(of_sessions | {"users": combined}, context)
-    return of_sessions | of_users | {"period_users": period_users(of_sessions["user_days"])}
+def _find_metrics() -> Iterator[Metric]:
+    folder = Path(__file__).parent
+    for module in pkgutil.iter_modules([str(folder)], f"{__package__}."):
+        metric = getattr(importlib.import_module(module.name), "METRIC", None)
+        if metric is not None:
+            yield metric
 
 
-def metric_tables(partials: Frames, found: Catalogue) -> Frames:
-    """The metrics_* tables.
+METRICS: Final = tuple(_find_metrics())
+
+PARTIALS: Final[Mapping[str, Partial]] = MappingProxyType(
+    {partial.name: partial for metric in METRICS for partial in metric.partials}
+)
+"""The partial aggregates of all metrics, by name."""
+
+
+def partials_of(source: Source, shard: Any) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The partial aggregates that are made of a source, named, of one shard.
 
     Args:
-        partials: Partial aggregates of all shards, by name.
-        found: The catalogue.
+        source: The source.
+        shard: What it gives.
     """
-    of = empty_partials() | partials
-    return {
-        "metrics_churn": metrics_churn(of["cohort_sums"]),
-        "metrics_funnel": metrics_funnel(of["session_funnel"], of["user_funnel"]),
-        "metrics_periods": metrics_periods(
-            of["event_days"], of["session_funnel"], of["period_users"]
-        ),
-        "metrics_rfm_grid": metrics_rfm_grid(of["score_sums"]),
-        "metrics_rfm_segments": metrics_rfm_segments(of["user_sums"]),
-        "metrics_user_segments": metrics_user_segments(of["user_sums"]),
-        "metrics_categories": metrics_categories(found, of["touch_counts"]),
-        "metrics_category_rfm": metrics_category_rfm(of["category_purchases"]),
+    for partial in PARTIALS.values():
+        if partial.source is source:
+            yield partial.name, partial.compute(shard)
+
+
+def metric_tables(
+    partials: Mapping[str, pl.DataFrame], facts: Facts
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of all metrics tables, by the tables' names.
+
+    Args:
+        partials: Partial aggregates of all shards, merged or not; of a name that is missing there
+            are none.
+        facts: What is known of the whole input.
+    """
+    merged = {
+        partial.name: partial.merge(partials.get(partial.name, partial.schema.to_frame()))
+        for partial in PARTIALS.values()
     }
+    for metric in METRICS:
+        yield metric.table.name, metric.finish(merged, facts)

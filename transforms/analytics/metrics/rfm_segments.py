@@ -1,33 +1,24 @@
-"""Metrics by segment of users: metrics_rfm_segments, metrics_user_segments, metrics_rfm_grid."""
+"""Users by RFM segment: metrics_rfm_segments."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
 
 import polars as pl
 
 from transforms.analytics.metrics.funnel import USER_DIMENSIONS
-from transforms.columnar.money import rate
+from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
+from transforms.analytics.users import DescribedUsers
+from transforms.columnar.money import MONEY, rate
 from transforms.schema import METRICS_RFM_SEGMENTS
 
-USER_SUMS = (
-    "customers",
-    "purchasers",
-    "churned_customers",
-    "purchases",
-    "sessions",
-    "revenue",
-    "sum_of_order_values",
-)
 
-
-def user_sums(segmented: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of users by lifecycle stage, activity status and RFM segment.
-
-    Args:
-        segmented: Users of a shard with the columns of dim_users and `rfm_segment`.
-    """
-    return segmented.group_by(USER_DIMENSIONS).agg(
-        pl.len().cast(pl.Int64).alias("customers"),
-        pl.col("has_purchase_history").sum().cast(pl.Int64).alias("purchasers"),
+def user_sums(shard: DescribedUsers) -> pl.DataFrame:
+    """The users of a shard by lifecycle stage, activity status and RFM segment."""
+    return shard.users.group_by(USER_DIMENSIONS).agg(
+        pl.len().cast(COUNT).alias("customers"),
+        pl.col("has_purchase_history").sum().cast(COUNT).alias("purchasers"),
         pl.col("is_churned").sum().alias("churned_customers"),
         pl.col("purchase_count").sum().alias("purchases"),
         pl.col("session_count").sum().alias("sessions"),
@@ -36,10 +27,36 @@ def user_sums(segmented: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def with_shares(rows: pl.DataFrame, partials: pl.DataFrame) -> pl.DataFrame:
+USER_SUMS: Final = Partial(
+    name="user_sums",
+    source=Source.USERS,
+    schema=pl.Schema(
+        {
+            **dict.fromkeys(USER_DIMENSIONS, pl.String()),
+            "customers": COUNT,
+            "purchasers": COUNT,
+            "churned_customers": COUNT,
+            "purchases": COUNT,
+            "sessions": COUNT,
+            "revenue": MONEY,
+            "sum_of_order_values": MONEY,
+        }
+    ),
+    keys=USER_DIMENSIONS,
+    compute=user_sums,
+)
+
+
+def by_dimension(users: pl.DataFrame, dimension: str) -> pl.DataFrame:
+    """Add up `USER_SUMS` by one of its dimensions: columns `value` and the sums."""
+    sums = pl.col(name for name in USER_SUMS.schema if name not in USER_SUMS.keys)
+    return users.group_by(pl.col(dimension).alias("value")).agg(sums.sum()).sort("value")
+
+
+def with_shares(rows: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
     """Add the rates that segments share. A user has an LTV where they have a purchase."""
     everyone, everything = (
-        pl.repeat(partials[name].sum(), rows.height, dtype=partials.schema[name], eager=True)
+        pl.repeat(users[name].sum(), rows.height, dtype=users.schema[name], eager=True)
         for name in ("customers", "revenue")
     )
     return rows.with_columns(
@@ -50,13 +67,17 @@ def with_shares(rows: pl.DataFrame, partials: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def metrics_rfm_segments(partials: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_rfm_segments, of `user_sums` of all user shards."""
-    rows = partials.group_by("rfm_segment").agg(pl.col(USER_SUMS).sum()).sort("rfm_segment")
+def metrics_rfm_segments(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFrame:
+    """The rows of metrics_rfm_segments."""
+    users = partials[USER_SUMS.name]
+    rows = by_dimension(users, "rfm_segment").rename({"value": "rfm_segment"})
     return METRICS_RFM_SEGMENTS.conform(
-        with_shares(rows, partials).with_columns(
+        with_shares(rows, users).with_columns(
             avg_order_value=rate(rows["sum_of_order_values"], rows["purchasers"]),
             avg_purchase_count=rate(rows["purchases"], rows["customers"]),
             avg_session_count=rate(rows["sessions"], rows["customers"]),
         )
     )
+
+
+METRIC: Final = Metric(METRICS_RFM_SEGMENTS, (USER_SUMS,), metrics_rfm_segments)

@@ -1,0 +1,96 @@
+"""What a metrics table is made of: partial aggregates of shards, and how they become its rows.
+
+A metrics table is one module of this package that exports `METRIC`, and its entry in the schema.
+The registry finds it; staging, audit, documentation and reports follow from the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+import polars as pl
+
+from transforms.analytics.catalogue import Catalogue
+from transforms.schema import Table
+
+
+class Source(Enum):
+    """What a partial aggregate is made of: something of one shard, by the type of its members."""
+
+    SESSIONS = auto()
+    """Of a session shard, `Sessions`."""
+
+    USER_DAYS = auto()
+    """Of a user shard before all users are known, a frame of `users.user_days`."""
+
+    USERS = auto()
+    """Of a user shard, `users.DescribedUsers`."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An aggregate that is made per shard, and that merges by adding.
+
+    Attributes:
+        name: Its name, unique.
+        source: What it is made of.
+        schema: The columns of its frames.
+        keys: Columns that rows are merged by; the others are added up.
+        compute: Makes a frame, in which a key may occur several times, of what the source gives.
+        minima: Columns of which the smallest value is kept instead.
+        maxima: Columns of which the largest value is kept instead.
+    """
+
+    name: str
+    source: Source
+    schema: pl.Schema
+    keys: tuple[str, ...]
+    compute: Callable[[Any], pl.DataFrame]
+    minima: tuple[str, ...] = ()
+    maxima: tuple[str, ...] = ()
+
+    def merge(self, frames: pl.DataFrame) -> pl.DataFrame:
+        """One row for each key of the frames, of any number of shards, one behind the other."""
+        extremes = (*self.minima, *self.maxima)
+        return (
+            frames.group_by(self.keys)
+            .agg(
+                pl.col(name for name in self.schema if name not in (*self.keys, *extremes)).sum(),
+                pl.col(self.minima).min(),
+                pl.col(self.maxima).max(),
+            )
+            .select(self.schema.names())
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the whole input when a metrics table is made.
+
+    Attributes:
+        catalogue: Products and categories.
+    """
+
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metrics table.
+
+    Attributes:
+        table: Its entry in the schema.
+        partials: What it is made of; metrics may share one.
+        finish: Makes its rows of the merged partials, by name, each with a row at most for a key.
+    """
+
+    table: Table
+    partials: tuple[Partial, ...]
+    finish: Callable[[Mapping[str, pl.DataFrame], Facts], pl.DataFrame]
+
+
+COUNT: Final = pl.Int64()
+"""The type of what is counted in a partial aggregate."""

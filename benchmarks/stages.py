@@ -19,12 +19,13 @@ from typing import Final
 import polars as pl
 
 from benchmarks.inputs import prepare
-from pipelines.customer_analytics import session_shards
 from transforms.analytics.catalogue import ProductSums
-from transforms.analytics.category_exposures import purchases, touches
-from transforms.analytics.cleaning import clean, product_shard, session_shard, user_shard
-from transforms.analytics.metrics import funnel, periods
+from transforms.analytics.category_exposures import category_exposures, product_purchases
+from transforms.analytics.cleaning import clean
+from transforms.analytics.metrics.metric import Source
+from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.sessions import event_table, session_table, sessionize
+from transforms.analytics.shard_keys import product_shard_key, session_shard_key, user_shard_key
 from transforms.analytics.users import session_terms, user_days
 from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
@@ -33,6 +34,7 @@ from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table, TableBatch
+from transforms.shuffle import sizing
 from transforms.shuffle.coder import Payload
 from transforms.shuffle.partition import PartitionFrames
 from transforms.shuffle.stores import SpillStore, take_frames
@@ -70,7 +72,7 @@ def measure_front(
         The stages' costs, and the payloads of each session shard.
     """
     clock, events = Clock(), 0
-    partition = PartitionFrames(shards, {"events": session_shard}, store)
+    partition = PartitionFrames(shards, {"events": session_shard_key}, store)
     partition.start_bundle()
     sent: dict[int, list[Payload]] = defaultdict(list)
     for part in split_files(match_inputs([str(path)]), 1):
@@ -121,20 +123,19 @@ def measure_shards(
                 "user_sessions": session_terms(
                     cut.sessions.with_columns(user_id="user"), "user_id"
                 ),
-                "touches": touches(kept, _NO_PRODUCTS, shard),
-                "purchases": purchases(kept),
+                "exposures": category_exposures(kept, _NO_PRODUCTS, shard),
+                "purchases": product_purchases(kept),
             }
-            funnel.session_funnel(cut.sessions)
-            periods.event_days(cut.visits)
+            list(partials_of(Source.SESSIONS, cut))
         with clock.stage("shuffle 2, write: users"):
-            _send(by_user, user_shard, store)
+            _send(by_user, user_shard_key, store)
         for table, rows in ((FCT_EVENTS, of_events), (FCT_SESSIONS, of_sessions)):
             with clock.stage(f"checks of {table.name}"):
                 _check(table, rows)
             with clock.stage(f"Parquet of {table.name}"):
                 stage(rows[1], table, folder, rows[2])
     with clock.stage("shuffle 2, write: products"):
-        _send({"product_sums": product_sums.frame()}, product_shard, store)
+        _send({"product_sums": product_sums.frame()}, product_shard_key, store)
     return clock.per_event(events)
 
 
@@ -163,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     source = prepare(options.data, options.rows, skew=None, files=None, gz=False)
     path = Path(source.files)
-    shards = session_shards(match_inputs([str(path)]), 1)
+    (file,) = match_inputs([str(path)])
+    shards = sizing.session_shards(file.csv_bytes, 1)
     with tempfile.TemporaryDirectory(dir=options.data) as folder:
         for table in (FCT_EVENTS, FCT_SESSIONS):
             (Path(folder) / table.name).mkdir()

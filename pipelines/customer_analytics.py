@@ -29,7 +29,7 @@ from pipelines.metrics import read_totals
 from pipelines.options import RunOptions, UsageError, parse_arguments
 from pipelines.progress import reporting
 from pipelines.summary import summarize
-from transforms.analytics.cleaning import session_shard
+from transforms.analytics.shard_keys import session_shard_key
 from transforms.errors import InputError, RunError
 from transforms.ingest.files import InputFile, match_inputs, split_files
 from transforms.shuffle import sizing
@@ -51,7 +51,9 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Build the graph: two shuffles, of the events by session and of what they add up to."""
     parsed = pipeline | "Parse" >> Parse(plan)
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
-        plan.session_shards, dict.fromkeys(("events", "session_names"), session_shard), plan.store
+        plan.session_shards,
+        dict.fromkeys(("events", "session_names"), session_shard_key),
+        plan.store,
     )
     suspects = parsed.events | "FindSuspects" >> FindSuspects(plan, by_session)
     sessions = by_session | "Sessions" >> ProcessSessions(plan, suspects, parsed.few_rejected)

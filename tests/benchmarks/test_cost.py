@@ -15,8 +15,8 @@ import pytest
 from pipelines.generate_events import main as generate
 from tests.transforms.frames import NO_SUSPECTS
 from transforms.analytics.catalogue import ProductSums
-from transforms.analytics.cleaning import session_shard
 from transforms.analytics.session_shard import session_shard_frames
+from transforms.analytics.shard_keys import session_shard_key
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.schema import FCT_EVENTS
@@ -47,7 +47,7 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
     store = SpillStore(str(folder))
 
     def shuffle() -> None:
-        keys = session_shard(parsed.events).to_numpy()
+        keys = session_shard_key(parsed.events).to_numpy()
         for _, payload in store.put_shards([parsed.events], keys, 2):
             store.read([payload])
 

@@ -36,7 +36,7 @@ from tests.pipelines.running import (
 from transforms.columnar import ntile
 from transforms.ingest import files as ingest_files
 from transforms.schema import TABLES
-from transforms.shuffle import partition, stores
+from transforms.shuffle import partition, sizing, stores
 from transforms.shuffle.stores import InlineStore
 
 HEADER = ",".join(COLUMNS)
@@ -74,7 +74,7 @@ def sizes(draw: st.DrawFn) -> dict[str, int | None]:
 def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     if not sizes:
         return
-    patch.setattr(customer_analytics, "_SHARD_BYTES", sizes["shard_bytes"])
+    patch.setattr(sizing, "SHARD_BYTES", sizes["shard_bytes"])
     patch.setattr(ingest_files, "RANGE_BYTES", sizes["range_bytes"])
     patch.setattr(ingest_files, "BLOCK_BYTES", sizes["block_bytes"])
     patch.setattr(partition, "_PIECE_BYTES", 1)
@@ -146,8 +146,8 @@ def test_several_workers_make_the_same_tables(sample_data, tmp_path, monkeypatch
     files = sorted(sample_data.glob("*.csv"))
     compressed_file = tmp_path / "compressed.csv.gz"
     compressed_file.write_bytes(gzip.compress(files[0].read_bytes()))
-    monkeypatch.setattr(customer_analytics, "_SMALL_BYTES", 1 << 20)
-    monkeypatch.setattr(customer_analytics, "_SHARD_BYTES", 1 << 20)
+    monkeypatch.setattr(sizing, "SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr(sizing, "SHARD_BYTES", 1 << 20)
     monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1 << 20)
     given_files = [*files[1:], compressed_file]
     tables = run(given_files, tmp_path / "warehouse", direct_num_workers=2)

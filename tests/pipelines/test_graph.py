@@ -1,6 +1,7 @@
 """The shape of the graph: its steps, what is grouped, how elements are encoded."""
 
 import datetime as dt
+import re
 
 import apache_beam as beam
 import pytest
@@ -11,33 +12,44 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 
 from pipelines import generate_events
-from pipelines.customer_analytics import Plan, build_pipeline
+from pipelines.customer_analytics import build_pipeline
 from transforms.ingest.files import match_inputs, split_files
 from transforms.rules import Rules
+from transforms.steps.plan import Plan
 from transforms.warehouse.publishing import Run
 
-STEPS = """
-    InputRanges SpreadRanges Parse StoreReadCounts RejectedExamples
-    StartRequireFewRejected RequireFewRejected
-    ProductVariants ShuffleVariants FindAmbiguousProducts
-    ShuffleEvents FindCandidateBrands ProcessSessions
-    ShuffleProducts CombineProducts StartDescribeCatalogue DescribeCatalogue
-    PartitionTouches ShuffleUsers CombineUsers FindRankCandidates
-    UsersAndTouches GroupUsers DescribeUsers
-    StoreSessionPartials StoreCombinedUserPartials StoreUserPartials AllPartials
-    StartComputeMetrics ComputeMetrics
-    StageRejectedRows StoreRejectedRowsAudit StageSessions StoreSessionsAudit
-    StageCatalogue StoreCatalogueAudit StageUsers StoreUsersAudit StageMetrics StoreMetricsAudit
-    AllFiles AllAudits StartAuditAndPublish AuditAndPublish FreeWarehouse
-"""
+STAGES = {
+    "Parse": """
+        InputRanges SpreadRanges ParseRanges AddCounts StoreCounts
+        RejectedExamples Start RequireFewRejected
+    """,
+    "ShuffleEvents": "Partition Group",
+    "FindSuspects": "ProductVariants ShuffleVariants FindAmbiguousProducts FindCandidateBrands",
+    "Sessions": "ProcessShards",
+    "Catalogue": "ShuffleProducts CombineProducts Start DescribeCatalogue",
+    "Users": """
+        ShuffleUsers CombineUsers FindRankCandidates PartitionExposures UsersAndExposures
+        GroupUsers DescribeUsers Partials
+    """,
+    "AllPartials": "",
+    "AddPartials": "Add Store",
+    "Metrics": "Start ComputeMetrics",
+    "Publish": """
+        StageRejectedRows StageSessions StageCatalogue StageUsers StageMetrics AllFiles
+        AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
+    """,
+}
 
 GROUPS = {
-    "SpreadRanges": "the ranges, a few hundred bytes each, so that they spread",
-    "ShuffleVariants": "the distinct (product, brand, category)s of each bundle",
+    "Parse/SpreadRanges": "the ranges, a few hundred bytes each, so that they spread",
+    "Parse/AddCounts": "counts of rows, added up on the way",
+    "FindSuspects/ShuffleVariants": "the distinct (product, brand, category)s of each bundle",
     "ShuffleEvents": "shuffle 1: every event, once",
-    "ShuffleProducts": "shuffle 2: sums by product of each session shard",
-    "ShuffleUsers": "shuffle 2: sums by user of each session shard",
-    "GroupUsers": "shuffle 2: the touches of each session shard, beside their users",
+    "Catalogue/ShuffleProducts": "shuffle 2: sums by product of each session shard",
+    "Users/ShuffleUsers": "shuffle 2: sums by user of each session shard",
+    "Users/GroupUsers": "shuffle 2: the exposures of each session shard, beside their users",
+    "AddPartials/Add": "partial aggregates, added up on the way",
+    "Publish/AddReports": "what the audit needs of each batch, added up on the way",
 }
 
 
@@ -64,16 +76,34 @@ def of_urn(graph, urn):
     return [step for step in graph.transforms.values() if step.spec.urn == urn]
 
 
-def test_steps(graph):
+def steps_within(graph, name):
+    """The names of the steps that a step consists of, without its own."""
+    step = graph.transforms[name]
+    prefix = f"{step.unique_name}/" if step.unique_name else ""
+    return {
+        graph.transforms[part].unique_name.removeprefix(prefix): part for part in step.subtransforms
+    }
+
+
+def test_stages(graph):
     inner = {name for step in graph.transforms.values() for name in step.subtransforms}
     (root,) = graph.transforms.keys() - inner
-    names = [graph.transforms[name].unique_name for name in graph.transforms[root].subtransforms]
-    assert sorted(names) == sorted(STEPS.split())
+    stages = steps_within(graph, root)
+    assert stages.keys() == STAGES.keys()
+    for stage, steps in STAGES.items():
+        assert sorted(steps_within(graph, stages[stage])) == sorted(steps.split()), stage
 
 
 def test_what_is_grouped(graph):
     groups = of_urn(graph, common_urns.primitives.GROUP_BY_KEY.urn)
-    assert sorted(step.unique_name.partition("/")[0] for step in groups) == sorted(GROUPS)
+    places = {
+        next(
+            (place for place in GROUPS if step.unique_name.startswith(f"{place}/")),
+            step.unique_name,
+        )
+        for step in groups
+    }
+    assert places == GROUPS.keys()
 
 
 def test_events_cross_one_shuffle(graph):
@@ -94,10 +124,12 @@ def test_events_cross_one_shuffle(graph):
             for behind in groups_until(consumer, last)
         }
 
-    (parser,) = [step for step in readers.values() if step.unique_name.startswith("Parse/")]
+    (parser,) = [
+        step for step in readers.values() if step.unique_name.startswith("Parse/ParseRanges/")
+    ]
     (events,) = [key for tag, key in parser.outputs.items() if tag == "None"]
     paths = [
-        groups_until(consumer, "ProcessSessions/")
+        groups_until(consumer, "Sessions/ProcessShards/")
         for consumer in consumers(events)
         if consumer.unique_name.startswith("ShuffleEvents/")
     ]
@@ -114,12 +146,16 @@ def test_elements_are_pickled_only_where_no_coder_exists(graph):
     """The ranges of the input are small; the last step gives nothing but None."""
     context = PipelineContext(graph)
     pickled = {
-        collection.unique_name.partition("/")[0].lstrip("0123456789")
+        re.sub(r"^\d+|\.None$", "", collection.unique_name)
         for collection in graph.pcollections.values()
         for coder in element_coders(context.coders.get_by_id(collection.coder_id))
         if isinstance(coder, FastPrimitivesCoder | PickleCoder)
     }
-    assert pickled == {"InputRanges", "SpreadRanges", "FreeWarehouse.None"}
+    assert {name.partition("/")[0] + "/" + name.split("/")[1] for name in pickled} == {
+        "Parse/InputRanges",
+        "Parse/SpreadRanges",
+        "Publish/FreeWarehouse",
+    }
 
 
 def test_keys_that_are_grouped_have_deterministic_coders(graph):

@@ -12,16 +12,14 @@ from apache_beam.metrics.metric import MetricName, MetricResults, Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.customer_analytics import Plan, build_pipeline
+from pipelines.customer_analytics import build_pipeline
 from pipelines.metrics import ROWS, Totals, read_totals
 from transforms.audit.balance import DROP_REASONS
 from transforms.ingest.files import match_inputs, split_files
 from transforms.rules import Rules
 from transforms.schema import REJECT_REASONS
-from transforms.shuffle.partition import PartitionFrames
-from transforms.steps.parse import ParseRanges
-from transforms.steps.sessions import ProcessSessionShards
-from transforms.steps.users import CombineUsers
+from transforms.steps import counters
+from transforms.steps.plan import Plan
 from transforms.warehouse import local
 from transforms.warehouse.publishing import Run
 
@@ -65,7 +63,7 @@ COUNTERS = {
 UPDATES = {
     # One block is parsed.
     ("ParseRanges", "parse_msec"): 1,
-    # Payloads: variants; events and session names; product sums; user days and sessions; touches
+    # Payloads: variants; events and session names; product sums; user days and sessions; exposures
     # and purchases.
     ("PartitionFrames", "payload_bytes"): 8,
     # Each of the five steps that cut frames does so once.
@@ -104,7 +102,7 @@ def metrics(result):
 
 
 def key(metric):
-    return metric.key.metric.namespace.rpartition(".")[2], metric.key.metric.name
+    return metric.key.metric.namespace, metric.key.metric.name
 
 
 def test_counters(metrics):
@@ -146,7 +144,7 @@ def test_totals_of_a_run(result, metrics):
 
 
 class Engine(MetricResults):
-    """An engine that answers with these metrics: (class, name, step, committed, attempted)."""
+    """An engine that answers with these metrics: (namespace, name, step, committed, attempted)."""
 
     def __init__(self, *metrics):
         self._metrics = [
@@ -188,25 +186,25 @@ def test_what_was_never_counted_is_0():
     [(3, 6, 3), (3, None, 3), (0, 6, 0), (0, None, 0), (None, 6, 6)],
 )
 def test_committed_values_come_first(committed, attempted, value):
-    found = totals((CombineUsers, "users", "CombineUsers", committed, attempted))
+    found = totals((counters.USERS, "users", "CombineUsers", committed, attempted))
     assert found.rows["users"] == value
 
 
 def test_committed_distributions_come_first():
-    found = totals((ParseRanges, "parse_msec", "Parse", spread(3), spread(6)))
+    found = totals((counters.PARSE, "parse_msec", "Parse", spread(3), spread(6)))
     assert found.parse_msec == 3
 
 
 def test_attempted_distributions_do_where_there_are_no_others():
-    found = totals((ParseRanges, "parse_msec", "Parse", None, spread(6)))
+    found = totals((counters.PARSE, "parse_msec", "Parse", None, spread(6)))
     assert found.parse_msec == 6
 
 
 def test_steps_add_up():
     found = totals(
-        (PartitionFrames, "payload_bytes", "ShuffleEvents/Partition", spread(3), None),
-        (PartitionFrames, "payload_bytes", "PartitionTouches", spread(4), None),
-        (ProcessSessionShards, "sessions", "ProcessSessions", 5, None),
+        (counters.SHUFFLE, "payload_bytes", "ShuffleEvents/Partition", spread(3), None),
+        (counters.SHUFFLE, "payload_bytes", "PartitionExposures", spread(4), None),
+        (counters.SESSIONS, "sessions", "ProcessSessions", 5, None),
     )
     assert (found.payload_bytes, found.rows["sessions"]) == (7, 5)
 

@@ -21,9 +21,8 @@ from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import ROOT, arguments, published, run, start, wait_until
 from transforms.audit.checks import checked
-from transforms.schema import Severity
+from transforms.schema import DATA_QUALITY, Severity
 from transforms.steps import publish
-from transforms.warehouse.publishing import DATA_QUALITY
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)

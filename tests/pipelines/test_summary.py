@@ -15,6 +15,7 @@ from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import arguments, last_run, published
 from transforms.schema import REJECT_REASONS
 from transforms.shuffle.stores import InlineStore
+from transforms.steps import plan
 from transforms.steps.parse import ParseRanges
 from transforms.steps.users import CombineUsers
 
@@ -207,7 +208,7 @@ def test_work_that_an_engine_counted_twice_is_said(events, tmp_path, monkeypatch
 
     monkeypatch.setattr(step, "process", process_in_second_attempt)
     # Frames travel inline on engines that repeat work; the local runner's are gone when read.
-    monkeypatch.setattr(customer_analytics, "frame_store", lambda *_, **__: InlineStore())
+    monkeypatch.setattr(plan, "frame_store", lambda *_, **__: InlineStore())
     text = run([events], tmp_path)
 
     assert_figures(text)

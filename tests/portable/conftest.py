@@ -7,10 +7,11 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from pipelines import customer_analytics, generate_events
+from pipelines import generate_events
 from tests.conftest import skip_or_fail
 from tests.pipelines.running import run
 from transforms.ingest import files as ingest_files
+from transforms.shuffle import sizing
 
 SHARDS = 5
 RANGE_BYTES = 1 << 16
@@ -35,7 +36,7 @@ def prism() -> Path:
 def spread():
     """Many ranges and shards, as a large input has them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(customer_analytics, "session_shards", lambda files, workers: SHARDS)
+        patch.setattr(sizing, "session_shards", lambda size, workers: SHARDS)
         patch.setattr(ingest_files, "RANGE_BYTES", RANGE_BYTES)
         yield
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.frames import at, events, flags_of, session_names
-from transforms.analytics.category_exposures import touches
+from transforms.analytics.category_exposures import category_exposures
 from transforms.analytics.cleaning import clean
 
 ROWS = st.lists(
@@ -32,7 +32,7 @@ SHARD = 3
 @given(rows=ROWS)
 def test_users_and_sessions_are_told_once_for_what_they_touched(ambiguous, rows):
     cleaned = clean(events(*rows), session_names(*rows), flags_of())
-    found = touches(cleaned.events, flags_of(*ambiguous), SHARD)
+    found = category_exposures(cleaned.events, flags_of(*ambiguous), SHARD)
     assert not found.is_duplicated().any()
 
     kept = cleaned.events["session_number"]

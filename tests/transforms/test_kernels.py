@@ -42,7 +42,11 @@ def test_a_window_has_a_bit_for_each_byte_that_is_equal(data, position, byte):
     assert count == window.count(byte)
 
 
-IMPORT = "from transforms.numbering import number_keys as n; import numpy as np; n(np.arange(9))"
+IMPORT = """
+import numpy as np
+from transforms.columnar.key_index import number_keys
+number_keys(np.arange(9))
+"""
 
 
 @pytest.mark.parametrize("home", ["writable", "read-only"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at, events, flags_of
-from transforms.analytics.cleaning import product_shard, session_shard
+from transforms.analytics.shard_keys import product_shard_key, session_shard_key
 from transforms.columnar.key_index import hash_integers
 from transforms.ingest.session_keys import SESSION_KEY, session_key
 from transforms.shuffle import partition, stores
@@ -76,7 +76,7 @@ def test_sessions_spread_over_any_number_of_shards(name):
         )
     )
     for shards in (2, 3, 16, 100):
-        counts = (session_shard(sessions) % shards).value_counts()["count"]
+        counts = (session_shard_key(sessions) % shards).value_counts()["count"]
         assert len(counts) == shards
         assert counts.max() < 1.35 * 20_000 / shards
 
@@ -97,10 +97,10 @@ def test_duplicates_without_a_session_meet_in_one_shard():
         {"user_session": "x", "user_id": 5},
         {"user_session": "x", "user_id": 6},
     )
-    keys = session_shard(batch)
+    keys = session_shard_key(batch)
     assert keys[0] == keys[1]
     assert keys[2] == keys[3]
-    assert keys[2] == session_shard(batch.slice(2, 1))[0]
+    assert keys[2] == session_shard_key(batch.slice(2, 1))[0]
 
 
 def test_frames_come_back_as_they_were(store):
@@ -189,9 +189,9 @@ def test_the_registered_coder_keeps_a_frame():
 def test_a_partition_holds_every_row_in_its_shard(numbers, shards):
     frame = pl.DataFrame({"product_id": numbers}, schema={"product_id": pl.Int64})
     rows = []
-    for shard, piece in partition_frame(frame, product_shard(frame).to_numpy(), shards):
+    for shard, piece in partition_frame(frame, product_shard_key(frame).to_numpy(), shards):
         assert piece.columns == frame.columns
-        assert (product_shard(piece) % shards == shard).all()
+        assert (product_shard_key(piece) % shards == shard).all()
         rows += piece["product_id"].to_list()
     assert sorted(rows) == sorted(numbers)
 
@@ -226,7 +226,7 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
             groups = (
                 pipeline
                 | beam.Create(frames)
-                | GroupFrames(shards, {"numbers": product_shard}, store)
+                | GroupFrames(shards, {"numbers": product_shard_key}, store)
             )
             assert_that(groups, check)
 
@@ -234,7 +234,7 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
 def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(partition, "_BUFFER_BYTES", (1, 1))
     store = SpillStore(str(tmp_path))
-    dofn = PartitionFrames(2, {"numbers": product_shard}, store)
+    dofn = PartitionFrames(2, {"numbers": product_shard_key}, store)
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
     dofn.start_bundle()
     for start in (0, 20, 40):
@@ -252,7 +252,7 @@ def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypat
 def test_a_partition_has_the_timestamp_of_its_rows():
     """With a later one, Prism started what follows a shuffle before its side inputs were there."""
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
-    dofn = PartitionFrames(2, {"numbers": product_shard}, InlineStore())
+    dofn = PartitionFrames(2, {"numbers": product_shard_key}, InlineStore())
     with test_pipeline.TestPipeline() as pipeline:
         stamps = (
             pipeline

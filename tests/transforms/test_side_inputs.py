@@ -9,9 +9,9 @@ from transforms.analytics.cleaning import ambiguous_products
 from transforms.errors import RunError
 from transforms.rules import Rules
 from transforms.shuffle.stores import InlineStore
-from transforms.steps.catalogue import FindAmbiguousProducts, FindCandidateBrands
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import ProcessSessionShards
+from transforms.steps.suspects import FindAmbiguousProducts, FindCandidateBrands
 
 STORE = InlineStore()
 ONE_BRAND = events({"brand": "a"}, {"brand": "a", "user_id": 8})

@@ -8,13 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.analytics.metrics.churn import cohort_sums, metrics_churn
+from transforms.analytics.catalogue import CATEGORY_CODES, PRODUCTS, catalogue
+from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
+from transforms.analytics.metrics.churn import COHORT_SUMS, METRIC
+from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.rfm import frequency_scores, segment
-from transforms.analytics.users import SESSION_SUMS, describe_users
+from transforms.analytics.users import SESSION_SUMS, DescribedUsers, describe_users
 from transforms.columnar.money import MONEY
 from transforms.rules import UserThresholds
 
 AS_OF = date(2020, 4, 30)
+NO_CATALOGUE = catalogue(PRODUCTS.to_frame(), CATEGORY_CODES.to_frame())
 COMBINED = {
     "user_id": pl.Int64(),
     "user": pl.String(),
@@ -194,6 +198,28 @@ def customers(*rows: tuple[str, str, int]) -> pl.DataFrame:
     )
 
 
+def churn_of(shards: list[pl.DataFrame], end: date | None, window_days: int) -> pl.DataFrame:
+    """metrics_churn of shards of customers."""
+    parts = [
+        COHORT_SUMS.compute(
+            DescribedUsers(
+                users=buyers,
+                buyers=buyers,
+                exposures=EXPOSURES.to_frame(),
+                purchases=PURCHASES.to_frame(),
+                dataset_end=end,
+                cohort_observation_window_days=window_days,
+                catalogue=NO_CATALOGUE,
+            )
+        )
+        for buyers in shards
+    ]
+    assert all(part.schema == COHORT_SUMS.schema for part in parts)
+    return METRIC.finish(
+        {COHORT_SUMS.name: COHORT_SUMS.merge(pl.concat(parts))}, Facts(NO_CATALOGUE)
+    )
+
+
 def test_cohorts_count_customers_whose_window_is_complete():
     frame = customers(
         ("2019-10-01", "2019-10-01", 1),
@@ -204,8 +230,7 @@ def test_cohorts_count_customers_whose_window_is_complete():
         ("2020-01-31", "2020-01-31", 1),
     )
     end = date(2020, 1, 31)
-    partials = pl.concat(cohort_sums(part, end, 90) for part in (frame.head(2), frame.tail(4)))
-    assert metrics_churn(partials).rows() == [
+    assert churn_of([frame.head(2), frame.tail(4)], end, 90).rows() == [
         (
             *("cohort_overall", "all_eligible_cohorts", 4, 3, 0.75),
             *(date(2019, 10, 1), date(2019, 11, 2)),
@@ -223,7 +248,6 @@ def test_cohorts_count_customers_whose_window_is_complete():
 
 def test_without_an_eligible_customer_there_is_one_row_of_nothing():
     for frame, end in ((customers(), None), (customers(("2020-01-01",) * 2 + (1,)), AS_OF)):
-        partials = cohort_sums(frame, end, 200)
-        assert metrics_churn(partials).rows() == [
+        assert churn_of([frame], end, 200).rows() == [
             ("cohort_overall", "all_eligible_cohorts", 0, 0, None, None, None)
         ]

@@ -14,34 +14,13 @@ import polars as pl
 
 from transforms.columnar.grouping import find_neighbours, sort_groups
 from transforms.columnar.kernels import Integers, Numbers
-from transforms.columnar.key_index import hash_integers, number_keys, rows_in_order
+from transforms.columnar.key_index import number_keys, rows_in_order
 from transforms.columnar.product_codes import VARIANT, ProductFlags, with_products
 from transforms.ingest.batch import EVENT_KEY
 from transforms.ingest.session_keys import SESSION_KEY, session_texts
 
 DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
 """Which of equal rows stays: the first by these columns, NULL last, text by its bytes."""
-
-
-def session_shard(events: pl.DataFrame) -> pl.Series:
-    """Shard key of an event: its session; without one its user, so that duplicates still meet."""
-    sessions = hash_integers(events["session_high"] ^ events["session_low"])
-    if not events["session_high"].null_count():
-        return sessions
-    users = hash_integers(events["user_id"])
-    return pl.select(
-        pl.when(events["session_high"].is_null()).then(users).otherwise(sessions)
-    ).to_series()
-
-
-def product_shard(frame: pl.DataFrame) -> pl.Series:
-    """Shard key of a frame with a `product_id`."""
-    return hash_integers(frame["product_id"])
-
-
-def user_shard(frame: pl.DataFrame) -> pl.Series:
-    """Shard key of a frame with a `user_id`."""
-    return hash_integers(frame["user_id"])
 
 
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:

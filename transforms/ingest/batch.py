@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from transforms.columnar.money import MONEY
-from transforms.columnar.product_codes import VARIANT
-from transforms.ingest.session_keys import SESSION_KEY
+from transforms.columnar.product_codes import VARIANT, VARIANT_COLUMNS, with_variants
+from transforms.ingest.session_keys import SESSION_NAMES, session_key
 from transforms.schema import EVENT_TYPES
 
 EVENT_TYPE = pl.Enum(EVENT_TYPES)
@@ -34,27 +34,53 @@ EVENT_KEY = ("event_time", "event_type", "product_id", "user_id")
 """Columns in which duplicates are equal, besides their session."""
 
 
-NULLABLE = SESSION_KEY
-
-
 def is_type(event_type: str) -> pl.Expr:
     """True for events of one type."""
     return pl.col("event_type") == pl.lit(event_type, EVENT_TYPE)
 
 
-def validate(batch: pl.DataFrame) -> pl.DataFrame:
-    """Return the batch, if it is one.
-
-    Raises:
-        ValueError: A column is missing, of another type, or NULL where it may not be.
-    """
-    if batch.schema != EVENT_BATCH:
-        raise ValueError(f"not an event batch: expected {EVENT_BATCH}, found {batch.schema}")
-    nulls = {
-        name: count
-        for name in batch.columns
-        if name not in NULLABLE and (count := batch[name].null_count())
+ROWS = pl.Schema(
+    {
+        "event_time": pl.Datetime("us", "UTC"),
+        "event_type": EVENT_TYPE,
+        "product_id": pl.Int64(),
+        "category_id": pl.Int64(),
+        "category_code": pl.String(),
+        "brand": pl.String(),
+        "price": MONEY,
+        "user_id": pl.Int64(),
+        "user_session": pl.String(),
     }
-    if nulls:
-        raise ValueError(f"not an event batch: NULL in required columns {nulls}")
-    return batch
+)
+"""Columns of accepted rows as they are read; the last one and those of the product may be NULL."""
+
+
+def event_batch(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The event batch of some rows, and the names of their sessions that the keys do not tell.
+
+    For a few rows; the parser makes batches of blocks of bytes.
+
+    Args:
+        rows: A `ROWS` frame.
+
+    Returns:
+        An `EVENT_BATCH` and a `SESSION_NAMES` frame.
+    """
+    names = rows["user_session"].drop_nulls().unique(maintain_order=True)
+    keys = pl.DataFrame(
+        [(name, *session_key(name)) for name in names],
+        schema={
+            "user_session": pl.String(),
+            "session_high": pl.UInt64(),
+            "session_low": pl.UInt64(),
+            "is_told": pl.Boolean(),
+        },
+        orient="row",
+    )
+    keyed = rows.join(keys, on="user_session", how="left", maintain_order="left").with_columns(
+        pl.col("category_code", "brand").cast(pl.Categorical)
+    )
+    told = [*(name for name in EVENT_BATCH if name != VARIANT), *VARIANT_COLUMNS]
+    return with_variants(keyed.select(told)), keys.filter(~pl.col("is_told")).select(
+        SESSION_NAMES.names()
+    )

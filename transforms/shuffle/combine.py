@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 import apache_beam as beam
 import polars as pl
@@ -18,6 +18,8 @@ _FANOUT: Final = 16  # workers that share in merging the frames of one name
 _CHUNKS: Final = 32  # frames that are put one behind the other before they are merged
 
 
+@beam.typehints.with_input_types(NamedFrame)
+@beam.typehints.with_output_types(NamedFrame)
 class MergeFrames(beam.CombineFn):
     """NamedFrame of one name → the merged NamedFrame.
 
@@ -74,14 +76,19 @@ class CombineFrames(beam.PTransform[beam.PCollection[NamedFrame], beam.PCollecti
         self._is_distributed = is_distributed
 
     def expand(self, pcoll: beam.PCollection[NamedFrame]) -> beam.PCollection[NamedFrame]:
-        """Combine by name."""
-        combine: Any = beam.CombinePerKey(MergeFrames(self._merges))
+        """Combine by name, in two rounds where many workers have something to add."""
+        frames = pcoll
         if self._is_distributed:
-            combine = combine.with_hot_key_fanout(_FANOUT)
+            frames = (
+                frames
+                | "Spread" >> beam.ParDo(_Spread())
+                | "MergeParts" >> beam.CombinePerKey(MergeFrames(self._merges))
+                | "Parts" >> beam.Values().with_output_types(NamedFrame)
+            )
         merged: beam.PCollection[NamedFrame] = (
-            pcoll
-            | "ByName" >> beam.Map(_by_name).with_output_types(tuple[str, tuple[str, pl.DataFrame]])
-            | "Merge" >> combine
+            frames
+            | "ByName" >> beam.Map(_by_name).with_output_types(tuple[str, NamedFrame])
+            | "Merge" >> beam.CombinePerKey(MergeFrames(self._merges))
             | "Merged" >> beam.Values().with_output_types(NamedFrame)
         )
         return merged
@@ -89,3 +96,17 @@ class CombineFrames(beam.PTransform[beam.PCollection[NamedFrame], beam.PCollecti
 
 def _by_name(element: NamedFrame) -> tuple[str, NamedFrame]:
     return element[0], element
+
+
+@beam.typehints.with_input_types(NamedFrame)
+@beam.typehints.with_output_types(tuple[tuple[str, int], NamedFrame])
+class _Spread(beam.DoFn):
+    """Keys frames by name and, in turn, by one of the workers that share in merging them."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+
+    def process(self, element: NamedFrame) -> Iterator[tuple[tuple[str, int], NamedFrame]]:
+        """Key a frame; which part it goes to changes nothing."""
+        self._turn = (self._turn + 1) % _FANOUT
+        yield (element[0], self._turn), element

@@ -18,8 +18,8 @@ from transforms.analytics.catalogue import (
     combine_products,
     product_table,
 )
-from transforms.analytics.cleaning import product_shard
 from transforms.analytics.session_shard import PRODUCT_SUMS
+from transforms.analytics.shard_keys import product_shard_key
 from transforms.schema import TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
 from transforms.shuffle.partition import GroupFrames
@@ -105,7 +105,7 @@ class BuildCatalogue(beam.PTransform[Any, Any]):
         payloads = (
             pcoll
             | "ShuffleProducts"
-            >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard}, store)
+            >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard_key}, store)
             | "CombineProducts" >> beam.ParDo(CombineProducts(store))
         )
         tables = (

@@ -9,13 +9,9 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsIter
 
-from transforms.analytics.cleaning import (
-    ambiguous_products,
-    candidate_brands,
-    multi_brand_products,
-    product_shard,
-)
+from transforms.analytics.cleaning import ambiguous_products, candidate_brands, multi_brand_products
 from transforms.analytics.session_shard import SuspectProducts
+from transforms.analytics.shard_keys import product_shard_key
 from transforms.columnar.key_index import with_room
 from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, known_variants
 from transforms.errors import RunError
@@ -150,7 +146,7 @@ class FindSuspects(beam.PTransform[Any, Any]):
             pcoll
             | "ProductVariants" >> beam.ParDo(ProductVariants())
             | "ShuffleVariants"
-            >> GroupFrames(plan.product_shards, {"variants": product_shard}, store)
+            >> GroupFrames(plan.product_shards, {"variants": product_shard_key}, store)
             | "FindAmbiguousProducts" >> beam.ParDo(FindAmbiguousProducts(store))
         )
         brands = self._by_session | "FindCandidateBrands" >> beam.ParDo(

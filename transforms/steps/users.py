@@ -9,11 +9,11 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
-from transforms.analytics.cleaning import user_shard
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.rfm import RankBrackets, rank_brackets, rank_candidates, rank_samples
 from transforms.analytics.session_shard import BY_USER, EXPOSURES_BY_USER
+from transforms.analytics.shard_keys import user_shard_key
 from transforms.analytics.user_shard import (
     UserContext,
     user_context,
@@ -168,7 +168,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
     def expand(self, pcoll: beam.PCollection[NamedFrame]) -> DescribedUserShards:
         """Combine by user, rank all users, describe them."""
         plan, store = self._plan, self._plan.store
-        by_user = dict.fromkeys((*BY_USER, *EXPOSURES_BY_USER), user_shard)
+        by_user = dict.fromkeys((*BY_USER, *EXPOSURES_BY_USER), user_shard_key)
         combined = (
             pcoll
             | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)

@@ -1,0 +1,160 @@
+"""All tables of some rows, without Beam: for tests, for notebooks, and for who is new here.
+
+What a run spreads over workers is done here by the same functions in the same order. Read it to
+see how a table comes about; call it to try a rule:
+
+>>> import datetime as dt
+>>> from transforms.ingest.batch import ROWS
+>>> from decimal import Decimal
+>>> rows = pl.DataFrame(
+...     {
+...         "event_time": [dt.datetime(2019, 10, 1, tzinfo=dt.UTC)],
+...         "event_type": ["purchase"],
+...         "product_id": [1],
+...         "category_id": [None],
+...         "category_code": [None],
+...         "brand": [None],
+...         "price": [Decimal("9.99")],
+...         "user_id": [7],
+...         "user_session": ["s"],
+...     },
+...     schema=ROWS,
+... )
+>>> tables_in_memory(rows)["dim_users"].select("user_id", "purchase_count").rows()
+[('7', 1)]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from transforms.analytics.catalogue import (
+    ProductSums,
+    catalogue,
+    category_codes,
+    category_table,
+    combine_products,
+    product_table,
+)
+from transforms.analytics.cleaning import (
+    ambiguous_products,
+    candidate_brands,
+    multi_brand_products,
+)
+from transforms.analytics.metrics.metric import Facts, Source
+from transforms.analytics.metrics.registry import metric_tables, partials_of
+from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples
+from transforms.analytics.session_shard import SuspectProducts, session_shard
+from transforms.analytics.shard_keys import session_shard_key, user_shard_key
+from transforms.analytics.user_shard import user_context, user_shard_frames, user_totals
+from transforms.analytics.users import combine_users
+from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of
+from transforms.ingest.batch import event_batch
+from transforms.rules import Rules
+from transforms.schema import TABLES_BY_NAME, TableBatch
+
+Frames = dict[str, pl.DataFrame]
+
+
+def tables_in_memory(
+    rows: pl.DataFrame, rules: Rules | None = None, *, session_shards: int = 1, user_shards: int = 1
+) -> Frames:
+    """All tables but those about runs, by name.
+
+    Args:
+        rows: Accepted rows of the input, a `ROWS` frame, text already in lower case where the
+            parser makes it so.
+        rules: The options that decide values.
+        session_shards: Shards of sessions; no number changes a table.
+        user_shards: The same of users.
+    """
+    rules = rules or Rules()
+    batch, names = event_batch(rows)
+    suspects = _find_suspects(batch)
+    product_sums = ProductSums()
+    tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    by_user: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
+
+    for shard, events in enumerate(_cut(batch, session_shard_key, session_shards)):
+        made = session_shard(
+            events,
+            names,
+            suspects,
+            product_sums,
+            timeout_seconds=rules.session_timeout_seconds,
+            shard=shard,
+        )
+        for table in made.tables:
+            tables[table[0]].append(_decoded(table))
+        _append(by_user, made.by_user)
+        _append(partials, made.partials)
+
+    sums = product_sums.frame()
+    found = catalogue(combine_products(sums), category_codes(sums))
+    tables["dim_products"].append(product_table(found))
+    tables["dim_categories"].append(category_table(found))
+
+    shards = _cut_all(_joined(by_user), user_shards)
+    samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    for frames in shards:
+        days = frames.pop("user_days")
+        frames["users"] = combine_users(days, frames.pop("user_sessions"))
+        _append(samples, rank_samples(frames["users"]) | {"totals": user_totals(frames["users"])})
+        _append(partials, dict(partials_of(Source.USER_DAYS, days)))
+    of_all = _joined(samples)
+    brackets = rank_brackets(of_all)
+    candidates: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    for frames in shards:
+        _append(candidates, rank_candidates(frames["users"], brackets))
+    context = user_context(rules, of_all, _joined(candidates), found)
+    for frames in shards:
+        of_users, of_metrics = user_shard_frames(frames, context)
+        _append(tables, of_users)
+        _append(partials, of_metrics)
+
+    _append(tables, dict(metric_tables(_joined(partials), Facts(found))))
+    return {
+        name: TABLES_BY_NAME[name].conform(pl.concat(frames)) for name, frames in tables.items()
+    }
+
+
+def _find_suspects(batch: pl.DataFrame) -> SuspectProducts:
+    found = ambiguous_products(columns_of(batch[VARIANT].unique().to_numpy()))
+    many_brands = ProductFlags(found.filter("many_brands")["product_id"])
+    brands = candidate_brands(batch.filter(many_brands.known()[batch[VARIANT].to_numpy()]))
+    return SuspectProducts(
+        ProductFlags(multi_brand_products(brands)),
+        ProductFlags(found.filter("many_categories")["product_id"]),
+    )
+
+
+def _decoded(batch: TableBatch) -> pl.DataFrame:
+    """The rows of a table, its encoded columns as text."""
+    name, frame, encoded = batch
+    texts = [pl.Series(column, array, pl.String) for column, array in encoded.items()]
+    return TABLES_BY_NAME[name].conform(frame.with_columns(texts))
+
+
+def _append(lists: dict[str, list[pl.DataFrame]], frames: Mapping[str, pl.DataFrame]) -> None:
+    for name, frame in frames.items():
+        lists[name].append(frame)
+
+
+def _joined(lists: Mapping[str, list[pl.DataFrame]]) -> Frames:
+    return {name: pl.concat(frames) for name, frames in lists.items()}
+
+
+def _cut(
+    frame: pl.DataFrame, key: Callable[[pl.DataFrame], pl.Series], shards: int
+) -> list[pl.DataFrame]:
+    return [frame.filter(key(frame) % shards == shard) for shard in range(shards)]
+
+
+def _cut_all(frames: Frames, shards: int) -> list[Frames]:
+    """The frames of each user shard."""
+    cut = {name: _cut(frame, user_shard_key, shards) for name, frame in frames.items()}
+    return [{name: parts[shard] for name, parts in cut.items()} for shard in range(shards)]

@@ -37,6 +37,7 @@ from transforms.columnar import ntile
 from transforms.ingest import files as ingest_files
 from transforms.schema import TABLES
 from transforms.shuffle import partition, sizing, stores
+from transforms.steps import plan
 from transforms.shuffle.stores import InlineStore
 
 HEADER = ",".join(COLUMNS)
@@ -84,10 +85,10 @@ def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     patch.setattr(
         customer_analytics,
         "split_files",
-        lambda files, _: files.split_files(files, sizes["readers"]),
+        lambda files, _: ingest_files.split_files(files, sizes["readers"]),
     )
     if sizes["inline"]:
-        patch.setattr(customer_analytics, "frame_store", lambda *_, **__: InlineStore())
+        patch.setattr(plan, "frame_store", lambda *_, **__: InlineStore())
 
 
 def demo(path: Path, rows: int, seed: int = 1) -> Path:

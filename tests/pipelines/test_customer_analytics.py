@@ -37,8 +37,8 @@ from transforms.columnar import ntile
 from transforms.ingest import files as ingest_files
 from transforms.schema import TABLES
 from transforms.shuffle import partition, sizing, stores
-from transforms.steps import plan
 from transforms.shuffle.stores import InlineStore
+from transforms.steps import plan
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)

@@ -47,7 +47,7 @@ PRICE = re.compile(r" *\+?([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))? *")
 EVENT_TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.[0-9]+)?"
-    r"(?: UTC|Z|([+-])([0-9]{2}):?([0-9]{2}))?"
+    r"(?: UTC| GMT| ?Z| ?([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
 )
 RESERVED_SESSION = re.compile(r".*_timeout_[0-9]+", re.DOTALL)
 
@@ -103,7 +103,7 @@ def decompressed(path: Path) -> bytes:
 
 
 def read_csv(data: bytes) -> tuple[list[Event], list[RejectedRow]]:
-    """The accepted and the rejected rows of a CSV, in its order.
+    """The accepted and the rejected rows of a CSV, in its order; its header may come again.
 
     Raises:
         HeaderError: The first line that is not blank is no proper header.
@@ -122,7 +122,8 @@ def read_csv(data: bytes) -> tuple[list[Event], list[RejectedRow]]:
     rejected = []
     for byte_offset, line in lines:
         try:
-            events.append(read_row(line, header))
+            if split_fields(row_text(line)) != header:
+                events.append(read_row(line, header))
         except RowError as error:
             raw = line.decode("utf-8", errors="replace")[:RAW_CHARACTERS]
             rejected.append(RejectedRow(byte_offset, str(error), raw))
@@ -293,6 +294,8 @@ def parse_event_time(text: str) -> datetime | None:
 
     >>> parse_event_time('2019-10-01T02:30:00.999+03:00')
     datetime.datetime(2019, 9, 30, 23, 30)
+    >>> parse_event_time('2019-10-01 02:30:00 +03')
+    datetime.datetime(2019, 9, 30, 23, 30)
     """
     match = EVENT_TIME.fullmatch(text)
     if match is None:
@@ -303,9 +306,10 @@ def parse_event_time(text: str) -> datetime | None:
         local = datetime(*numbers)  # noqa: DTZ001 - like DuckDB's TIMESTAMP, without a zone
         if sign is None:
             return local
-        if int(offset_hours) > 23 or int(offset_minutes) > 59:
+        minutes = int(offset_minutes or "0")
+        if int(offset_hours) > 23 or minutes > 59:
             return None
-        offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+        offset = timedelta(hours=int(offset_hours), minutes=minutes)
         return local - offset if sign == "+" else local + offset
     except (ValueError, OverflowError):
         return None

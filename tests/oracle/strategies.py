@@ -104,6 +104,10 @@ TIME_SPELLINGS: tuple[Callable[[datetime], str], ...] = (
     lambda time: f"{naive(time, 'T')}.5",
     lambda time: with_offset(time, timedelta(hours=3), "+03:00"),
     lambda time: with_offset(time, timedelta(hours=-5, minutes=-30), "-0530"),
+    lambda time: with_offset(time, timedelta(hours=3), "+03"),
+    lambda time: with_offset(time, timedelta(), " +0000"),
+    lambda time: f"{naive(time, ' ')} GMT",
+    lambda time: f"{naive(time, ' ')} Z",
 )
 INTEGER_SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda digits: digits,
@@ -303,6 +307,8 @@ def csv_bytes(draw: st.DrawFn, rows: Sequence[Row]) -> bytes:
     line_ends = draw(st.sampled_from([("\n",), ("\r\n",), ("\n", "\r\n"), ("\n\n", "\r\n\n\r\n")]))
     texts = [csv_line(columns, quoting)]
     texts += [csv_line([row.get(name, filler) for name in columns], quoting) for row in rows]
+    for _ in range(draw(st.integers(0, 2))):  # as in files put one behind the other
+        texts.insert(draw(st.integers(1, len(texts))), csv_line(columns, quoting))
     body = "".join(text + line_ends[index % len(line_ends)] for index, text in enumerate(texts))
     if draw(st.booleans()):
         body = draw(st.sampled_from(["\n", "\r\n"])) + body
@@ -351,6 +357,17 @@ TIMES_TO_TRY = (
     "2019-10-01 00:00:00+0300",
     "2019-10-01 00:00:00 +03:00",
     "2019-10-01 00:00:00+03",
+    "2019-10-01 00:00:00+00",
+    "2019-10-01 00:00:00 +0000",
+    "2019-10-01 00:00:00  +0000",
+    "2019-10-01 00:00:00+3",
+    "2019-10-01 00:00:00+03:",
+    "2019-10-01 00:00:00+030",
+    "2019-10-01 00:00:00-24",
+    "2019-10-01 00:00:00 GMT",
+    "2019-10-01 00:00:00GMT",
+    "2019-10-01 00:00:00 gmt",
+    "2019-10-01 00:00:00 GMT+03",
     "2019-10-01 00:00:00-23:59",
     "2019-10-01 00:00:00+24:00",
     "2019-10-01 00:00:00+03:60",
@@ -559,10 +576,17 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
 def damaged_csv_bytes(draw: st.DrawFn, max_lines: int = 12) -> bytes:
     """A file with a good header, good lines and lines that are damaged in every way."""
     good = csv_line(GOOD_ROW, csv.QUOTE_MINIMAL).encode("utf-8")
+    header = ",".join(COLUMNS).encode("ascii")
+    headers = [header, header + b",", header.upper(), csv_line(COLUMNS, csv.QUOTE_ALL).encode()]
     any_line = st.one_of(
-        st.just(good), tried_lines(), damaged_lines(), st.just(b""), st.binary(max_size=20)
+        st.just(good),
+        tried_lines(),
+        damaged_lines(),
+        st.sampled_from(headers),
+        st.just(b""),
+        st.binary(max_size=20),
     )
-    lines = [",".join(COLUMNS).encode("ascii"), *draw(st.lists(any_line, max_size=max_lines))]
+    lines = [header, *draw(st.lists(any_line, max_size=max_lines))]
     mark = BYTE_ORDER_MARK if draw(st.booleans()) else b""
     line_ends = [draw(st.sampled_from([b"\n", b"\r\n"])) for _ in lines]
     if draw(st.booleans()):

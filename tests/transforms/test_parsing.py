@@ -141,7 +141,13 @@ def test_numbers_are_read_as_the_grammar_says(text):
         st.integers(0, 60),
         st.integers(0, 60),
         st.sampled_from(["", ".", ".9", ".123456789012"]),
-        st.sampled_from(["", " UTC", "Z", "z", "+03:00", "-0330", "+24:00", "-23:59", "+03:60"]),
+        st.sampled_from(
+            [
+                *("", " UTC", "UTC", " GMT", "GMT", "Z", " Z", "  Z", "z"),
+                *("+03:00", "-0330", "+24:00", "-23:59", "+03:60"),
+                *("+00", "-03", " +03", " +0000", " -03:30", "+3", "+24"),
+            ]
+        ),
     )
 )
 def test_times_are_read_as_the_grammar_says(text):
@@ -196,6 +202,23 @@ def test_offsets_count_bytes_of_the_file():
         (7 + data.index("é".encode()), "malformed_row", "é,bad"),
         (7 + data.index(b"worse"), "malformed_row", "worse"),
     ]
+
+
+@pytest.mark.parametrize("zone", ["+00", " +0000", " Z", " GMT", "+0000", "-00:00"])
+def test_zones_as_other_programs_write_them(zone):
+    events, rejected = parsed(line(event_time=f"2019-10-01 00:00:00{zone}").encode())
+    assert (events, rejected) == parsed(GOOD_LINE.encode())
+
+
+def test_headers_inside_a_file_are_no_rows():
+    names = ["extra", *COLUMNS, 'a, "b"']
+    header = parse_header(csv_line(names, 0).encode(), "a.csv")
+    row = f"x,{GOOD_LINE},y"
+    others = [",".join(names[1:]), csv_line(names, 0).upper(), csv_line(["", *names[1:]], 0)]
+    lines = [row, csv_line(names, 0), row, csv_line(names, 1) + "\r", *others]
+    events, rejected = parsed("\n".join([*lines, row]).encode(), header)
+    assert len(events) == 3
+    assert [raw for _, _, raw in rejected] == others
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\n\r\n\n", b"\r\n"])

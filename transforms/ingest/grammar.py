@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Final
 
 from transforms.errors import InputError
@@ -50,7 +51,7 @@ _PRICE = re.compile(r" *\+?([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?) *", re.ASCI
 
 _EVENT_TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
-    r"(?: UTC|Z|([+-])([0-9]{2}):?([0-9]{2}))?",
+    r"(?: UTC| GMT| ?Z| ?([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
     re.ASCII,
 )
 
@@ -60,14 +61,19 @@ _RESERVED_SESSION = re.compile(r"_timeout_[0-9]+\Z", re.ASCII)
 
 @dataclass(frozen=True)
 class Header:
-    """The columns of one file, in its order; those the pipeline ignores are named None."""
+    """The names in a file's first line, in its order."""
 
-    columns: tuple[str | None, ...]
+    names: tuple[str, ...]
+
+    @cached_property
+    def columns(self) -> tuple[str | None, ...]:
+        """The names, None for columns that the pipeline ignores."""
+        return tuple(name if name in COLUMNS else None for name in self.names)
 
     @property
     def width(self) -> int:
         """Number of fields in a row."""
-        return len(self.columns)
+        return len(self.names)
 
 
 def parse_header(line: bytes, source: str) -> Header:
@@ -94,7 +100,7 @@ def parse_header(line: bytes, source: str) -> Header:
             f"{source}: the header {' and '.join(faults)}; "
             f"found: {shown[:200]}{'…' if len(shown) > 200 else ''}"  # noqa: PLR2004
         )
-    return Header(tuple(name if name in COLUMNS else None for name in names))
+    return Header(tuple(names))
 
 
 def split_fields(line: str) -> list[str]:
@@ -189,16 +195,19 @@ def parse_event_time(text: str) -> dt.datetime | None:
     try:
         time = dt.datetime(*map(int, parts), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
         if sign is not None:
-            if int(offset_minutes) > 59 or int(offset_hours) > 23:  # noqa: PLR2004
+            minutes = int(offset_minutes or 0)
+            if minutes > 59 or int(offset_hours) > 23:  # noqa: PLR2004
                 return None
-            offset = dt.timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+            offset = dt.timedelta(hours=int(offset_hours), minutes=minutes)
             time = time - offset if sign == "+" else time + offset
     except (ValueError, OverflowError):
         return None
     return time
 
 
-def parse_row(line: bytes, header: Header) -> dict[str, object] | str:  # noqa: PLR0911 - by reason
+def parse_row(  # noqa: PLR0911 - by reason
+    line: bytes, header: Header
+) -> dict[str, object] | str | None:
     """Read one row by the grammar.
 
     Args:
@@ -207,7 +216,8 @@ def parse_row(line: bytes, header: Header) -> dict[str, object] | str:  # noqa: 
 
     Returns:
         The values by column, texts lower-cased where the rules say so, NULL as None; or the reason
-        why the row is rejected.
+        why the row is rejected; or None where the line is the header again, as in files that were
+        put one behind the other.
     """
     try:
         fields = _fields(line)
@@ -215,6 +225,8 @@ def parse_row(line: bytes, header: Header) -> dict[str, object] | str:  # noqa: 
         return "malformed_row"
     if len(fields) != header.width:
         return "malformed_row"
+    if tuple(fields) == header.names:
+        return None
     text = dict(zip(header.columns, fields, strict=True))
 
     row: dict[str, object] = {"event_time": parse_event_time(text["event_time"])}

@@ -85,7 +85,7 @@ class ParsedBlock:
 
     @property
     def rows_read(self) -> int:
-        """Rows of the block, blank lines not counted."""
+        """Rows of the block; blank lines, and the header where it comes again, are none."""
         return self.events.height + self.rejected.height
 
 
@@ -118,7 +118,7 @@ def parse_block(block: Block, header: Header) -> ParsedBlock:
         if isinstance(row, str):
             raw = line.decode(errors="replace")[:_RAW_CHARACTERS]
             rejected.append((*block.place(start), row, raw))
-        else:
+        elif row is not None:
             rows.append(row)
     return ParsedBlock(
         rows.event_batch(),

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import re
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -83,7 +84,7 @@ class RejectedRow(NamedTuple):
 
 
 def read_file(path: Path) -> tuple[list[Event], list[RejectedRow]]:
-    """The accepted and the rejected rows of a plain, .gz, .zst or .bz2 file."""
+    """The accepted and the rejected rows of a plain, .gz, .zst, .bz2 or .zip file."""
     return read_csv(decompressed(path))
 
 
@@ -94,6 +95,10 @@ def decompressed(path: Path) -> bytes:
         return gzip.decompress(data)
     if path.suffix == ".bz2":
         return bz2.decompress(data)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            (name,) = archive.namelist()
+            return archive.read(name)
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(
             io.BytesIO(data), read_across_frames=True

@@ -12,6 +12,7 @@ import bz2
 import csv
 import gzip
 import io
+import zipfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -276,6 +277,11 @@ def compressed(content: bytes, suffix: str) -> bytes:
         return b"".join(gzip.compress(half, mtime=0) for half in halves)
     if suffix == ".bz2":
         return b"".join(bz2.compress(half) for half in halves)
+    if suffix == ".zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/events.csv", content)
+        return buffer.getvalue()
     if suffix == ".zst":
         return b"".join(zstandard.ZstdCompressor().compress(half) for half in halves)
     return content
@@ -290,7 +296,7 @@ def input_files(draw: st.DrawFn, rows: Sequence[Row], max_files: int = 3) -> lis
     bounds = [0, *cuts, len(rows)]
     files = []
     for index in range(number):
-        suffix = draw(st.sampled_from(["", "", "", ".gz", ".zst", ".bz2"]))
+        suffix = draw(st.sampled_from(["", "", "", ".gz", ".zst", ".bz2", ".zip"]))
         content = draw(csv_bytes(shuffled[bounds[index] : bounds[index + 1]]))
         files.append(InputFile(f"events_{index}.csv{suffix}", content))
     return files

@@ -1,9 +1,11 @@
 """Files to blocks of whole rows: any cut gives each row once, at its offset."""
 
 import bz2
+import dataclasses
 import gzip
 import os
 import random
+import shlex
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -26,6 +28,7 @@ from transforms.ingest.blocks import Block
 from transforms.ingest.files import (
     InputFile,
     InputRange,
+    Version,
     match_inputs,
     read_blocks,
     read_header,
@@ -36,7 +39,7 @@ from transforms.ingest.parsing import parse_block
 
 HEADER = ",".join(COLUMNS).encode()
 GOOD = ",".join(GOOD_ROW).encode()
-SUFFIXES = ("", ".gz", ".zst", ".bz2")
+SUFFIXES = ("", ".gz", ".zst", ".bz2", ".zip")
 
 
 def written(folder: Path, content: bytes, suffix: str = "") -> Path:
@@ -97,7 +100,7 @@ def test_what_the_readers_of_a_compressed_file_share_is_all_of_it(tmp_path, monk
     content = b"\n".join([HEADER, *(b"row %d" % number for number in range(1000))])
     for suffix in SUFFIXES[1:]:
         path = written(tmp_path, content, suffix)
-        file = InputFile(str(path), 1000, 5000, *read_header(str(path)))
+        file = dataclasses.replace(*match_inputs([str(path)]), csv_bytes=5000)
         parts = split_files([file], 3)
         assert [(part.start, part.stride) for (part,) in parts] == [(0, 3), (1, 3), (2, 3)]
         shares = [
@@ -113,7 +116,10 @@ def test_compressed_files_have_readers_by_their_share_of_the_input(monkeypatch):
     monkeypatch.setattr(ingest_files, "RANGE_BYTES", 1000)
 
     def readers(sizes, workers):
-        files = [InputFile(f"{size}.csv.gz", size, 5 * size, Header(COLUMNS), 0) for size in sizes]
+        files = [
+            InputFile(f"{size}.csv.gz", Version(size, 0), 5 * size, Header(COLUMNS), 0)
+            for size in sizes
+        ]
         return [part.file.size for (part,) in split_files(files, workers)]
 
     assert readers([7000, 8000, 9000], 2) == [7000, 8000, 9000]
@@ -204,25 +210,16 @@ def test_zstd_with_a_window_and_no_size_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
-@pytest.mark.parametrize("kept", [0.5, 0.99, -1])
+@pytest.mark.parametrize("kept", [0.6, 0.99, -1])
 def test_a_file_that_is_cut_off_is_named(tmp_path, suffix, kept):
     content = HEADER + b"\n" + os.urandom(400_000).replace(b"\n", b"x") + b"\n"
-    data = {".gz": gzip, ".bz2": bz2, ".zst": zstandard}[suffix].compress(content)
+    data = compressed(content, suffix)
     path = tmp_path / f"events.csv{suffix}"
     path.write_bytes(data[: int(len(data) * kept) if kept > 0 else -1])
     with pytest.raises(InputError, match=r"damaged or cut off after [0-9,]+ bytes of CSV") as error:
         rows_of(path)
     assert str(error.value).startswith(f"{path}: ")
-    assert f"-t '{path}'" in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES[1:])
-def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, suffix):
-    path = tmp_path / f"events.csv{suffix}"
-    path.write_bytes(HEADER + b"\n" + GOOD)
-    with pytest.raises(InputError, match="damaged or cut off") as error:
-        rows_of(path)
-    assert str(path) in str(error.value)
+    assert str(error.value).endswith(f" -t {shlex.quote(str(path))}")
 
 
 @pytest.mark.parametrize(
@@ -231,12 +228,13 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, suffix):
         (".gz", gzip.compress),
         (".bz2", bz2.compress),
         (".zst", zstandard.ZstdCompressor(write_checksum=True).compress),
+        (".zip", lambda content: compressed(content, ".zip")),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, suffix, compress):
     lines = [HEADER, *(os.urandom(1000).replace(b"\n", b"x") for _ in range(2000)), b""]
     data = bytearray(compress(b"\n".join(lines)))
-    data[-100] ^= 0xFF
+    data[-1000] ^= 0xFF
     path = tmp_path / f"events.csv{suffix}"
     path.write_bytes(data)
     with pytest.raises(InputError, match="damaged or cut off") as error:
@@ -276,9 +274,8 @@ def test_a_glob_that_matches_nothing_says_so(tmp_path):
     (tmp_path / "a.csv").write_bytes(HEADER)
     with pytest.raises(InputError) as error:
         match_inputs([f"{tmp_path}/a.csv", f"{tmp_path}/2019-*.csv"])
-    assert str(error.value) == (
-        f"--input: no file matches {tmp_path}/2019-*.csv; try: ls '{tmp_path}/2019-*.csv'"
-    )
+    folder = shlex.quote(f"{tmp_path}/")
+    assert str(error.value) == (f"--input: no file matches {tmp_path}/2019-*.csv; try: ls {folder}")
 
 
 def test_the_header_and_where_rows_start_are_read_from_any_file(tmp_path):
@@ -368,5 +365,5 @@ def test_small_files_share_blocks(tmp_path):
         assert {(path, raw) for path, _, _, raw in rejected} == {
             (path, f"bad {number}") for number, path in enumerate(paths)
         }
-    other = InputFile("other.csv", 5, 5, Header(COLUMNS[::-1]), 0)
+    other = InputFile("other.csv", Version(5, 0), 5, Header(COLUMNS[::-1]), 0)
     assert len(split_files([*files, other], None)) == 2

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-import bz2
+import os
+import re
 import sys
-import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from itertools import accumulate, groupby
-from typing import Any, Final, NamedTuple, cast
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from backports import zstd
-from isal import igzip, igzip_lib
 
 from transforms.errors import InputError
 from transforms.ingest.blocks import PADDING, Block, Origin
-from transforms.ingest.grammar import BOM, Header, parse_header
+from transforms.ingest.compression import (
+    COMPRESSIONS,
+    DAMAGED,
+    compression_of,
+    compression_suffix,
+    is_csv_name,
+)
+from transforms.ingest.diagnosis import diagnose, recognize
+from transforms.ingest.grammar import BOM, RAW_CHARACTERS, Header, parse_header
+from transforms.ingest.local_files import (
+    find_files,
+    is_visible,
+    printable,
+    require_regular,
+    shell_word,
+)
 
 BLOCK_BYTES: Final = 16 << 20
 """Bytes of CSV that are parsed at once: enough for vectorised work, little enough for memory."""
 
-
 RANGE_BYTES: Final = 4 * BLOCK_BYTES
 """Bytes of a plain file that one range covers."""
 
+HEADER_BYTES: Final = 1 << 20
+"""Bytes of a header at most."""
 
-class _Compression(NamedTuple):
-    """A compression: what reads a file of it, and the command that tests one."""
-
-    decompressed: Callable[[BufferedIOBase], BufferedIOBase]
-    tool: str
-
-
-_COMPRESSIONS: Final[Mapping[str, _Compression]] = {
-    ".gz": _Compression(lambda stored: igzip.GzipFile(fileobj=stored, mode="rb"), "gzip"),
-    ".zst": _Compression(zstd.ZstdFile, "zstd"),
-    ".bz2": _Compression(bz2.BZ2File, "bzip2"),
-}
-
+ROW_BYTES: Final = 4 * BLOCK_BYTES
+"""Bytes of a row at most; a longer one is malformed."""
 
 _HEADER_THREADS: Final = 32  # headers of files in a bucket take a round trip each
+
+
+class Version(NamedTuple):
+    """What tells whether a file is still what it was.
+
+    Attributes:
+        size: Its bytes as stored.
+        changed: When it was changed last: nanoseconds, or seconds in a bucket.
+        inode: Its number on a local disk.
+    """
+
+    size: int
+    changed: float
+    inode: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,17 +74,22 @@ class InputFile:
 
     Attributes:
         path: Local path or gs:// URL.
-        size: Bytes as stored.
+        version: What it was when the run began.
         csv_bytes: Bytes of CSV; an estimate where the file is compressed.
         header: Its columns.
         rows_start: Offset of the first byte behind the header, after decompression.
     """
 
     path: str
-    size: int
+    version: Version
     csv_bytes: int
     header: Header
     rows_start: int
+
+    @property
+    def size(self) -> int:
+        """Bytes as stored."""
+        return self.version.size
 
     @property
     def suffix(self) -> str:
@@ -95,40 +119,142 @@ class InputRange:
     stride: int = 1
 
 
-def compression_suffix(path: str) -> str:
-    """`.gz`, `.zst`, `.bz2` or nothing."""
-    return next((suffix for suffix in _COMPRESSIONS if path.endswith(suffix)), "")
-
-
 def match_inputs(patterns: Sequence[str]) -> list[InputFile]:
-    """Find the files of one or more globs and read their headers.
+    """Find the files of one or more names and globs, and read their headers.
+
+    Args:
+        patterns: Local paths, file:// or gs:// URLs, and globs of them; several may stand in one,
+            parted by commas. See docs/input.md.
 
     Returns:
         The files in the order of their paths, each once.
 
     Raises:
-        InputError: A glob matches nothing, or a file's header is wrong.
+        InputError: A glob matches nothing, or files have wrong headers; the first ten are named.
     """
-    sizes: dict[str, int] = {}
+    versions: dict[str, Version] = {}
     for pattern in patterns:
-        found = {
-            metadata.path: metadata.size_in_bytes
-            for result in FileSystems.match([pattern])
-            for metadata in result.metadata_list
-        }
-        if not found:
-            where = "gcloud storage ls" if pattern.startswith("gs://") else "ls"
-            raise InputError(f"--input: no file matches {pattern}; try: {where} '{pattern}'")
-        sizes |= found
+        for part in _separated(pattern):
+            versions |= _match(part)
+    paths = _each_once(versions)
+    headers: dict[str, tuple[Header, int]] = {}
+    faults: list[str] = []
     with ThreadPoolExecutor(_HEADER_THREADS) as threads:
-        headers = list(threads.map(read_header, sorted(sizes)))
+        for path, found in zip(paths, threads.map(_header_or_fault, paths), strict=True):
+            if isinstance(found, str):
+                faults.append(found)
+            else:
+                headers[path] = found
+    if faults:
+        raise InputError(_all_faults(faults, len(paths)))
     # Files of one kind are mostly much alike, and each look at the contents takes time.
-    largest = {compression_suffix(path): path for path in sorted(sizes, key=sizes.__getitem__)}
+    largest = {compression_suffix(path): path for path in sorted(paths, key=versions.__getitem__)}
     ratios = {suffix: _compression_ratio(path) for suffix, path in largest.items()}
     return [
-        InputFile(path, size, int(size * ratios[compression_suffix(path)]), *header)
-        for (path, size), header in zip(sorted(sizes.items()), headers, strict=True)
+        InputFile(
+            path,
+            versions[path],
+            int(versions[path].size * ratios[compression_suffix(path)]),
+            *headers[path],
+        )
+        for path in paths
     ]
+
+
+def _separated(pattern: str) -> list[str]:
+    """The globs in a text, parted by commas; a local name with commas that exists is one."""
+    return [pattern] if os.path.lexists(pattern) else re.split(r",(?=\S)", pattern)
+
+
+def _match(pattern: str) -> dict[str, Version]:
+    """The files of a name or glob.
+
+    Raises:
+        InputError: There are none, or they are where this program does not read.
+    """
+    if _in_bucket(pattern):
+        return _match_in_bucket(pattern)
+    if (url := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", pattern)) and url[1].lower() != "file":
+        raise InputError(f"--input: {printable(pattern)}: {_other_scheme(url[1])}")
+    if url:
+        split = urlsplit(pattern, allow_fragments=False)
+        if split.netloc not in ("", "localhost"):
+            raise InputError(
+                f"--input: {printable(pattern)}: a file URL of this machine has three slashes: "
+                f"file:///{split.netloc}{split.path}"
+            )
+        pattern = unquote(pattern.partition("://")[2].removeprefix(split.netloc))
+    found = {}
+    for path in find_files(pattern):
+        status = _status(path)
+        require_regular(path, status.st_mode)
+        found[path] = Version(status.st_size, status.st_mtime_ns, status.st_ino)
+    return found
+
+
+def _match_in_bucket(pattern: str) -> dict[str, Version]:
+    """The objects of a name or glob, or of a folder, which ends in a slash."""
+    is_folder = pattern.endswith("/")
+    listed = f"{pattern}*" if is_folder else pattern
+    found = {
+        metadata.path: Version(metadata.size_in_bytes, metadata.last_updated_in_seconds)
+        for result in FileSystems.match([listed])
+        for metadata in result.metadata_list
+        if is_visible(metadata.path, listed)
+        and not metadata.path.endswith("/")
+        and (not is_folder or is_csv_name(metadata.path))
+    }
+    if not found:
+        raise InputError(
+            f"--input: no file matches {pattern}; try: gcloud storage ls {shell_word(pattern)}"
+        )
+    return found
+
+
+def _other_scheme(scheme: str) -> str:
+    if scheme.lower() == "gs":
+        return f"write gs:// in small letters, not {scheme}://"
+    return (
+        f"{scheme}:// is not read; copy the files to a local folder or to a gs:// bucket, "
+        "and give that"
+    )
+
+
+def _in_bucket(path: str) -> bool:
+    return path.startswith("gs://")
+
+
+def _each_once(paths: Iterable[str]) -> list[str]:
+    """The paths in order; of a local file that several lead to, the first."""
+    first: dict[str, str] = {}
+    for path in sorted(paths):
+        first.setdefault(path if _in_bucket(path) else os.path.realpath(path), path)
+    return list(first.values())
+
+
+def _header_or_fault(path: str) -> tuple[Header, int] | str:
+    """What `read_header` gives, or why it does not."""
+    try:
+        return read_header(path)
+    except InputError as error:
+        return str(error)
+
+
+_SHOWN_FAULTS: Final = 10
+
+
+def _all_faults(faults: Sequence[str], files: int) -> str:
+    """What is wrong with files, as one message."""
+    if len(faults) == 1:
+        return faults[0]
+    left = len(faults) - _SHOWN_FAULTS
+    return "\n  ".join(
+        (
+            f"--input: {len(faults):,} of {files:,} files cannot be read:",
+            *faults[:_SHOWN_FAULTS],
+            *([f"… and {left:,} more"] if left > 0 else []),
+        )
+    )
 
 
 InputRanges = tuple[InputRange, ...]
@@ -179,17 +305,60 @@ def read_header(path: str) -> tuple[Header, int]:
     Raises:
         InputError: The header is wrong or the file cannot be read.
     """
+    name = printable(path)
     with _open(path) as file:
-        for block in _lines(_decompressed(file, path), path, 0, sys.maxsize, _LINE_BYTES):
-            data = block.data()
-            position = len(BOM) if not block.offset and data.startswith(BOM) else 0
-            while position < len(data):
-                end = data.find(b"\n", position) + 1 or len(data)
-                line = data[position:end]
-                if line not in (b"\n", b"\r\n"):
-                    return parse_header(line, path), block.offset + end
-                position = end
-    raise InputError(f"{path}: the file is empty; its first line must name the columns")
+        _require_as_named(file.peek(_HEAD_BYTES), path)
+        stream, position = _decompressed(file, path), 0
+        while True:
+            with _damage_named(path, position):
+                line = stream.readline(HEADER_BYTES + len(BOM) + 2)
+            if not line:
+                raise InputError(f"{name}: the file is empty; its first line must name the columns")
+            start = len(BOM) if not position and line.startswith(BOM) else 0
+            position += len(line)
+            if line[start:] not in (b"", b"\n", b"\r\n"):
+                break
+    line = line[start:]
+    try:
+        return _short_header(line, name), position
+    except InputError as error:
+        if advice := diagnose(line, path):
+            raise InputError(f"{name}: {advice}") from error
+        raise
+
+
+def _short_header(line: bytes, name: str) -> Header:
+    """Read a file's header line, unless it is too long to be one."""
+    if len(line.rstrip(b"\r\n")) > HEADER_BYTES:
+        raise InputError(
+            f"{name}: the first line has no end within {HEADER_BYTES >> 20} MB; "
+            "it must name the columns"
+        )
+    return parse_header(line, name)
+
+
+_HEAD_BYTES: Final = 64
+
+
+def _require_as_named(head: bytes, path: str) -> None:
+    """Check that a file is compressed as the end of its name says.
+
+    Raises:
+        InputError: It is compressed in another way, or not.
+    """
+    named, found = compression_suffix(path), compression_of(head)
+    if not head or named == found:
+        return
+    plain = path[: len(path) - len(named)]
+    move = "gcloud storage mv" if _in_bucket(path) else "mv"
+    is_named = f"its name ends in {path[len(plain) :]}" if named else "its name does not say so"
+    what = f"a {COMPRESSIONS[found].name} file" if found else recognize(head, path)
+    if what is None or found:
+        raise InputError(
+            f"{printable(path)}: this is {what or 'not compressed'}, but {is_named}; "
+            f"rename it: {move} {shell_word(path)} {shell_word(plain + found)}"
+        )
+    raise InputError(f"{printable(path)}: {what}")
 
 
 def _compression_ratio(path: str) -> float:
@@ -243,7 +412,7 @@ def read_blocks(ranges: InputRanges) -> Iterator[Block]:
 def _blocks(part: InputRange) -> Iterator[Block]:
     """Read a range: blocks of whole rows, each good until the next is asked for."""
     path, end, size = part.file.path, part.end, BLOCK_BYTES
-    with _open(path) as file:
+    with _unchanged(part.file) as file:
         stream, position = _decompressed(file, path), 0
         if part.file.suffix:
             # What there will be is only estimated, and a buffer costs what it could hold.
@@ -271,6 +440,7 @@ def _lines(stream: BufferedIOBase, path: str, offset: int, end: int, size: int) 
     Raises:
         InputError: The file cannot be read, or is damaged or cut off.
     """
+    name = printable(path)
     # One buffer for all blocks: fresh memory costs more than what is read into it.
     buffer = bytearray(min(size, end - offset) + len(PADDING))
     rest = b""  # of the block before: the beginning of a line
@@ -289,34 +459,56 @@ def _lines(stream: BufferedIOBase, path: str, offset: int, end: int, size: int) 
             rest = bytes(buffer[cut:filled])
             buffer[cut : cut + len(PADDING)] = PADDING
             lines = np.frombuffer(buffer, np.uint8, cut + len(PADDING))
-            block = Block([Origin(0, path, offset)], lines)
+            block = Block([Origin(0, name, offset)], lines)
         else:
+            begun = filled - cut
             with _damage_named(path, offset + filled):
-                line_end = stream.readline()
-            block, rest = Block.of(path, offset, bytes(buffer[:filled]), line_end), b""
+                line_end = stream.readline(ROW_BYTES + 2 - begun)
+                has_end = line_end.endswith(b"\n") or not line_end
+                length = begun + len(line_end.removesuffix(b"\n").removesuffix(b"\r"))
+                skipped = 0 if has_end or length <= ROW_BYTES else _skip_line(stream)
+            read = filled + len(line_end) + skipped
+            if length > ROW_BYTES:
+                # Its beginning stands for it; the NUL makes it malformed.
+                line = bytes(buffer[cut:filled]) + line_end
+                line_end = line[: 4 * RAW_CHARACTERS] + b"\0\n"
+                filled = cut
+            block, rest = Block.of(name, offset, bytes(buffer[:filled]), line_end), b""
+            yield block
+            offset += read
+            continue
         yield block
         offset += len(block)
 
 
+def _skip_line(stream: BufferedIOBase) -> int:
+    """Read up to the end of a line; the number of bytes."""
+    skipped = 0
+    while data := stream.readline(_STORED_BYTES):
+        skipped += len(data)
+        if data.endswith(b"\n"):
+            break
+    return skipped
+
+
 _LINE_BYTES: Final = 1 << 16
-
-
 _STORED_BYTES: Final = 1 << 20
 
 
-_DAMAGED: Final = (
-    OSError,
-    EOFError,
-    zlib.error,
-    cast(type[Exception], igzip_lib.IsalError),  # its stub says an instance
-    zstd.ZstdError,
-)
-
-
 def _decompressed(stream: BufferedIOBase, path: str) -> BufferedIOBase:
-    """What a stream holds, decompressed as its path's suffix says."""
+    """What a stream holds, decompressed as its path's suffix says.
+
+    Raises:
+        InputError: It cannot be decompressed.
+    """
     suffix = compression_suffix(path)
-    return _COMPRESSIONS[suffix].decompressed(stream) if suffix else stream
+    if not suffix:
+        return stream
+    with _damage_named(path, 0):
+        try:
+            return COMPRESSIONS[suffix].decompressed(stream)
+        except ValueError as error:
+            raise InputError(f"{printable(path)}: {error}") from error
 
 
 @contextmanager
@@ -332,25 +524,90 @@ def _damage_named(path: str, done: int) -> Iterator[None]:
     """
     try:
         yield
-    except _DAMAGED as error:
-        suffix = compression_suffix(path)
+    except DAMAGED as error:
+        suffix, name = compression_suffix(path), printable(path)
         if not suffix:
-            raise InputError(f"{path}: cannot be read behind byte {done:,} ({error})") from error
+            raise InputError(f"{name}: cannot be read behind byte {done:,} ({error})") from error
         raise InputError(
-            f"{path}: damaged or cut off after {done:,} bytes of CSV ({error}); "
-            f"copy the file again, and check it with {_COMPRESSIONS[suffix].tool} -t '{path}'"
+            f"{name}: damaged or cut off after {done:,} bytes of CSV ({error}); "
+            f"copy the file again, and check it with {COMPRESSIONS[suffix].test} {shell_word(path)}"
         ) from error
 
 
-def _open(path: str) -> BufferedIOBase:
+@contextmanager
+def _unchanged(file: InputFile) -> Iterator[BufferedReader]:
+    """Open a file of the run, and make sure that it stays what it was when the run began.
+
+    Raises:
+        InputError: It cannot be opened, or was changed before all of the block was done.
+    """
+    with _open(file.path) as stream:
+        _require_unchanged(file)
+        try:
+            yield stream
+        except InputError:
+            _require_unchanged(file)  # which is the cause, then
+            raise
+        _require_unchanged(file)
+
+
+def _require_unchanged(file: InputFile) -> None:
+    version = _version(file.path)
+    if version == file.version:
+        return
+    if version.size < file.size:
+        how = f"has shrunk from {file.size:,} to {version.size:,} bytes"
+    elif version.size > file.size:
+        how = f"has grown from {file.size:,} to {version.size:,} bytes"
+    else:
+        how = "was replaced or written again"
+    raise InputError(
+        f"{printable(file.path)}: it {how} since the run began; "
+        "nothing was published: run again when what writes it is done"
+    )
+
+
+def _version(path: str) -> Version:
+    """What a file is now.
+
+    Raises:
+        InputError: It is not there.
+    """
+    if _in_bucket(path):
+        try:
+            metadata = FileSystems.get_filesystem(path).metadata(path)
+        except Exception as error:  # each file system has errors of its own
+            raise InputError(f"{path}: cannot be looked at ({error})") from error
+        return Version(metadata.size_in_bytes, metadata.last_updated_in_seconds)
+    status = _status(path)
+    return Version(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _status(path: str) -> os.stat_result:
+    """What the disk says of a local file.
+
+    Raises:
+        InputError: It is not there.
+    """
+    try:
+        return Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{printable(path)}: cannot be opened ({error.strerror})") from error
+
+
+def _open(path: str) -> BufferedReader:
     """Open a file for reading, as stored.
 
     Raises:
         InputError: It cannot be opened.
     """
     try:
-        stream: Any = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        stream: Any = (
+            FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            if _in_bucket(path)
+            else Path(path).open("rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        )
     except Exception as error:  # each file system has errors of its own
-        raise InputError(f"{path}: cannot be opened ({error})") from error
+        raise InputError(f"{printable(path)}: cannot be opened ({error})") from error
     # What a file system gives may read lines byte by byte.
-    return stream if isinstance(stream, BufferedReader) else BufferedReader(stream, _LINE_BYTES)
+    return BufferedReader(stream, _LINE_BYTES)

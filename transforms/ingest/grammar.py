@@ -32,6 +32,8 @@ COLUMNS: Final = (
 
 
 BOM: Final = b"\xef\xbb\xbf"
+RAW_CHARACTERS: Final = 10_000
+"""Characters of a rejected row that are kept."""
 
 
 _MAX_INTEGER: Final = 9_223_372_036_854_775_807

@@ -45,7 +45,7 @@ from transforms.columnar.money import billionths
 from transforms.columnar.product_codes import VARIANT, number_variants
 from transforms.ingest.batch import EVENT_BATCH, EVENT_TYPE
 from transforms.ingest.blocks import Block
-from transforms.ingest.grammar import COLUMNS, Header, parse_row
+from transforms.ingest.grammar import COLUMNS, RAW_CHARACTERS, Header, parse_row
 from transforms.ingest.session_keys import (
     SESSION_NAMES,
     UUID_LENGTH,
@@ -64,9 +64,6 @@ REJECTED_BATCH = pl.Schema(
     }
 )
 """Columns of a batch of rejected rows."""
-
-
-_RAW_CHARACTERS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def parse_block(block: Block, header: Header) -> ParsedBlock:
         line = block.data(start, end)
         row = parse_row(line, header)
         if isinstance(row, str):
-            raw = line.decode(errors="replace")[:_RAW_CHARACTERS]
+            raw = line.decode(errors="replace")[:RAW_CHARACTERS]
             rejected.append((*block.place(start), row, raw))
         elif row is not None:
             rows.append(row)

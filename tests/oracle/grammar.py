@@ -40,6 +40,7 @@ REASONS = (
 LARGEST_INTEGER = 9_223_372_036_854_775_807
 PRICE_LIMIT = 10**20
 PRICE_DECIMALS = 9
+ROW_BYTES = 64 << 20
 RAW_CHARACTERS = 10_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -150,7 +151,9 @@ def physical_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def row_text(line: bytes) -> str:
-    """The line as text; a line that is no UTF-8 or holds a NUL is malformed."""
+    """The line as text; one that is no UTF-8, holds a NUL or is too long is malformed."""
+    if len(line) > ROW_BYTES:
+        raise RowError("malformed_row")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import polars as pl
@@ -43,17 +43,17 @@ def check_balance(counts: Mapping[str, int]) -> pl.DataFrame:
 
 
 def require_few_rejected(
-    counts: Mapping[str, int], examples: pl.DataFrame, max_rejected_ratio: float
+    counts: Mapping[str, int], max_rejected_ratio: float, describe_examples: Callable[[], str]
 ) -> None:
     """Stop the run if too many rows were rejected.
 
     Args:
         counts: `total_counts`.
-        examples: Some rejected rows.
         max_rejected_ratio: The share of the rows read that may be rejected.
+        describe_examples: Shows rejected rows as text; called only where the run stops.
 
     Raises:
-        RunError: Counts the reasons and shows three rows.
+        RunError: Counts the reasons and shows a row of each.
     """
     if counts["rejected"] <= max_rejected_ratio * counts["rows_read"]:
         return
@@ -61,14 +61,8 @@ def require_few_rejected(
     reasons = ", ".join(
         f"{reason} {counts[reason]:,}" for reason in REJECT_REASONS if counts[reason]
     )
-    shown = "\n".join(
-        f"  {file} at byte {offset}: {reason}: {raw[:200]!r}"
-        for file, offset, reason, raw in examples.sort("source_file", "byte_offset")
-        .head(3)
-        .iter_rows()
-    )
     raise RunError(
         f"{counts['rejected']:,} of {counts['rows_read']:,} rows were rejected ({share:.2%}), more "
         f"than --max_rejected_ratio={max_rejected_ratio} allows; nothing was published.\n"
-        f"Reasons: {reasons}\nFor example:\n{shown}"
+        f"Reasons: {reasons}\nThe first of each:\n{describe_examples()}"
     )

@@ -383,6 +383,32 @@ def _compression_ratio(path: str) -> float:
     return csv / stored
 
 
+def line_number(path: str, offset: int) -> int | None:
+    """The number of the line in which an offset of a file lies, after decompression.
+
+    None where that cannot be told soon: the file cannot be read by this name, or is very long.
+    """
+    if offset > _COUNTED_BYTES:
+        return None
+    position, line = 0, 1
+    try:
+        with _open(path) as file:
+            stream = _decompressed(file, path)
+            while position < offset:
+                with _damage_named(path, position):
+                    data = stream.read(min(_STORED_BYTES, offset - position))
+                if not data:
+                    return None
+                position += len(data)
+                line += data.count(b"\n")
+    except InputError:
+        return None
+    return line
+
+
+_COUNTED_BYTES: Final = 1 << 30
+
+
 def read_blocks(ranges: InputRanges) -> Iterator[Block]:
     """Read ranges of files of one header.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -15,6 +16,7 @@ from transforms.audit.balance import counted, require_few_rejected, total_counts
 from transforms.audit.merging import MERGES
 from transforms.ingest.files import InputRanges, read_blocks
 from transforms.ingest.parsing import parse_block
+from transforms.ingest.rejections import describe_examples, pick_examples
 from transforms.schema import REJECTED_ROWS, TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
@@ -86,20 +88,19 @@ class RequireFewRejected(beam.DoFn):
         """
         found = collect_frames(self._store, counts).get("counts", counted({}))
         shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
-        require_few_rejected(total_counts(found), shown, self._ratio)
+        require_few_rejected(total_counts(found), self._ratio, partial(describe_examples, shown))
         yield True
 
 
 class RejectedExamples(beam.DoFn):
-    """("rejected_rows", frame) → payload "examples": three rows of each, for an error message."""
+    """("rejected_rows", frame) → payload "examples": a row of each reason, for an error message."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
     def process(self, element: tuple[str, pl.DataFrame]) -> Iterator[Payload]:
         """Take a few rows."""
-        rows = element[1].select("source_file", "byte_offset", "reason", "raw").head(3)
-        for payload in self._store.put(rows.with_columns(pl.col("reason").cast(pl.String))):
+        for payload in self._store.put(pick_examples(element[1])):
             yield "examples", payload
 
 

@@ -307,7 +307,9 @@ def read_header(path: str) -> tuple[Header, int]:
     """
     name = printable(path)
     with _open(path) as file:
-        _require_as_named(file.peek(_HEAD_BYTES), path)
+        with _damage_named(path, 0):
+            head = file.peek(_HEAD_BYTES)
+        _require_as_named(head, path)
         stream, position = _decompressed(file, path), 0
         while True:
             with _damage_named(path, position):

@@ -24,9 +24,11 @@ from transforms.analytics.category_exposures import category_exposures, product_
 from transforms.analytics.cleaning import clean
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
+from transforms.analytics.orders import find_orders
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.shard_keys import product_shard_key, session_shard_key, user_shard_key
-from transforms.analytics.users import session_terms, user_days
+from transforms.analytics.user_days import user_days
+from transforms.analytics.users import session_terms
 from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
 from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
@@ -42,6 +44,7 @@ from transforms.warehouse.staging import stage
 
 _SHARDS: Final = 8  # of sessions, enough for an average
 _TIMEOUT_SECONDS: Final = 3600
+_ORDER_GAP_SECONDS: Final = 1
 _NO_PRODUCTS: Final = ProductFlags(pl.Series("product_id", [], pl.Int64))
 
 
@@ -118,8 +121,10 @@ def measure_shards(
         with clock.stage("event ids and fct_events"):
             of_events = event_table(cut, described)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
+            orders = find_orders(cut, described["product_id"], _ORDER_GAP_SECONDS)
             by_user = {
-                "user_days": user_days(cut.visits),
+                "user_days": user_days(cut.visits, cut.sessions, orders),
+                "orders": orders,
                 "user_sessions": session_terms(
                     cut.sessions.with_columns(user_id="user"), "user_id"
                 ),

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+FrequencyUnit = Literal["items", "orders"]
+
+FREQUENCY_UNITS: Final[tuple[FrequencyUnit, ...]] = get_args(FrequencyUnit)
+"""What tells how often a user has bought: purchase events, or orders."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,16 @@ class Rules:
     Attributes:
         as_of: Date from which days are counted; None for the latest event_date kept.
         session_timeout_seconds: Gap beyond which the next session starts.
+        order_gap_seconds: Gap between purchases of a session beyond which the next order starts.
+        frequency_unit: What frequency_score, customer_lifecycle_stage and the single purchase of
+            metrics_churn count.
         cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
         thresholds: Thresholds of dim_users.
     """
 
     as_of: dt.date | None = None
     session_timeout_seconds: int = 3600
+    order_gap_seconds: int = 1
+    frequency_unit: FrequencyUnit = "items"
     cohort_observation_window_days: int = 90
     thresholds: UserThresholds = field(default_factory=UserThresholds)

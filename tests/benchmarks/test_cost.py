@@ -58,6 +58,7 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
             NO_SUSPECTS,
             ProductSums(),
             timeout_seconds=3600,
+            order_gap_seconds=1,
             shard=0,
         )
 

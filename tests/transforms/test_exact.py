@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms.columnar.money import MONEY, average_money, divide_half_up, rate
+from transforms.columnar.money import MONEY, average_money, divide_half_up, rate, rate_of_counts
 
 UNITS = st.integers(0, 10**38 - 1)
 
@@ -27,6 +27,21 @@ def test_integers_are_divided_exactly(numerator, denominator):
     quotient = Fraction(numerator, denominator)
     expected = int(quotient) + (quotient - int(quotient) >= Fraction(1, 2))
     assert divide_half_up(numerator, denominator) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), min_size=1))
+@example([(4, 3), (1, 0), (0, 5), (1, 2_000_000)])
+def test_rates_of_many_counts_are_the_same(pairs):
+    over, under = (pl.Series(numbers, dtype=pl.Int64) for numbers in zip(*pairs, strict=True))
+    assert rate_of_counts(over, under).to_list() == rate(over, under).to_list()
+
+
+@given(UNITS, st.integers(1, 10**9))
+def test_a_negative_quotient_is_rounded_away_from_zero(units, count):
+    money = pl.Series([Decimal(f"-{units}e-9"), Decimal(f"{units}e-9")], dtype=MONEY)
+    negative, positive = rate(money, pl.Series([count] * 2))
+    assert negative == -positive
+    assert divide_half_up(-units, count) == -divide_half_up(units, count)
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 2**63 - 1), st.sampled_from([4, 6]))

@@ -23,6 +23,14 @@ COLUMNS = {
         reached_cart INT64!, reached_purchase INT64!, funnel_stage STRING!,
         is_converting_session INT64!, session_quality_tier STRING!,
         session_length_bucket STRING!""",
+    "fct_orders": """
+        order_id STRING!, user_id STRING!, session_id STRING!, order_time TIMESTAMP!,
+        order_date DATE!, item_count INT64!, product_count INT64!, revenue NUMERIC!,
+        order_number INT64!, days_since_previous_order INT64, seconds_in_session INT64!,
+        is_first_order BOOL!""",
+    "fct_user_days": """
+        user_id STRING!, event_date DATE!, events INT64!, views INT64!, cart_adds INT64!,
+        cart_removes INT64!, purchases INT64!, orders INT64!, sessions INT64!, revenue NUMERIC!""",
     "dim_users": """
         user_id STRING!, first_event_time TIMESTAMP!, last_event_time TIMESTAMP!,
         first_event_date DATE!, last_event_date DATE!, session_count INT64!, event_count INT64!,
@@ -30,7 +38,10 @@ COLUMNS = {
         avg_order_value NUMERIC, first_purchase_date DATE, last_purchase_date DATE,
         customer_lifespan_days INT64, days_since_last_activity INT64!,
         days_since_last_purchase INT64, activity_status STRING!, is_churned INT64!,
-        has_purchase_history BOOL!, data_quality_flag STRING, customer_lifecycle_stage STRING!""",
+        has_purchase_history BOOL!, data_quality_flag STRING, customer_lifecycle_stage STRING!,
+        order_count INT64!, purchase_day_count INT64!, avg_basket_value NUMERIC,
+        avg_items_per_order FLOAT64, first_order_value NUMERIC, days_to_first_purchase INT64,
+        order_lifecycle_stage STRING!""",
     "dim_user_rfm": """
         user_id STRING!, recency_score INT64!, frequency_score INT64!, monetary_score INT64!,
         rfm_score INT64!, rfm_segment STRING!""",
@@ -49,7 +60,8 @@ COLUMNS = {
         sessions_reached_cart INT64!, sessions_reached_purchase INT64!, bounced_sessions INT64!,
         events INT64!, purchases INT64!, revenue NUMERIC!, view_to_cart_rate FLOAT64,
         cart_to_purchase_rate FLOAT64, conversion_rate FLOAT64, bounce_rate FLOAT64,
-        revenue_per_session FLOAT64, revenue_per_purchasing_session FLOAT64""",
+        revenue_per_session FLOAT64, revenue_per_purchasing_session FLOAT64,
+        view_to_purchase_rate FLOAT64""",
     "metrics_rfm_segments": """
         rfm_segment STRING!, customers INT64!, churned_customers INT64!, purchases INT64!,
         sessions INT64!, revenue NUMERIC!, churn_rate FLOAT64, avg_order_value FLOAT64,
@@ -65,7 +77,8 @@ COLUMNS = {
         period STRING!, period_start DATE!, users INT64!, purchasing_users INT64!, events INT64!,
         views INT64!, cart_adds INT64!, purchases INT64!, sessions INT64!,
         converting_sessions INT64!, revenue NUMERIC!, conversion_rate FLOAT64,
-        avg_order_value NUMERIC""",
+        avg_order_value NUMERIC, orders INT64!, avg_basket_value NUMERIC,
+        items_per_order FLOAT64""",
     "metrics_user_segments": """
         dimension STRING!, value STRING!, customers INT64!, purchasers INT64!,
         churned_customers INT64!, purchases INT64!, sessions INT64!, revenue NUMERIC!,
@@ -74,6 +87,35 @@ COLUMNS = {
     "metrics_rfm_grid": """
         recency_score INT64!, frequency_score INT64!, customers INT64!, purchases INT64!,
         revenue NUMERIC!, avg_order_value NUMERIC!""",
+    "metrics_lifecycle": """
+        activity STRING!, period STRING!, period_start DATE!, active_users INT64!,
+        new_users INT64!, retained_users INT64!, resurrected_users INT64!, dormant_users INT64!,
+        net_users INT64!, retention_rate FLOAT64, churn_rate FLOAT64, quick_ratio FLOAT64,
+        revenue NUMERIC!, revenue_new NUMERIC!, revenue_resurrected NUMERIC!,
+        revenue_expansion NUMERIC!, revenue_contraction NUMERIC!, revenue_churned NUMERIC!,
+        gross_revenue_retention FLOAT64, net_revenue_retention FLOAT64,
+        revenue_quick_ratio FLOAT64, is_complete BOOL!, is_left_censored BOOL!""",
+    "metrics_active_users": """
+        activity STRING!, event_date DATE!, daily_users INT64!, weekly_users INT64!,
+        monthly_users INT64!, stickiness FLOAT64, daily_of_weekly FLOAT64,
+        weekly_of_monthly FLOAT64, weekly_is_complete BOOL!, monthly_is_complete BOOL!""",
+    "metrics_stickiness": """
+        activity STRING!, period STRING!, period_start DATE!, active_days INT64!, users INT64!,
+        users_at_least INT64!, share FLOAT64, is_complete BOOL!""",
+    "metrics_cohort_retention": """
+        cohort_by STRING!, activity STRING!, method STRING!, period STRING!, cohort_start DATE,
+        period_number INT64!, cohort_users INT64!, eligible_users INT64!, retained_users INT64!,
+        retained_later_users INT64!, purchases INT64!, orders INT64!, revenue NUMERIC!,
+        base_revenue NUMERIC!, cumulative_revenue NUMERIC!, retention_rate FLOAT64,
+        unbounded_retention_rate FLOAT64, revenue_retention_rate FLOAT64,
+        cumulative_revenue_per_user NUMERIC, is_complete BOOL!, is_left_censored BOOL!""",
+    "metrics_repeat_purchase": """
+        cohort_start DATE, purchase_number INT64!, at_risk INT64!, reached INT64!,
+        reach_rate FLOAT64, eligible_30 INT64!, reached_30 INT64!, repurchase_rate_30 FLOAT64,
+        eligible_60 INT64!, reached_60 INT64!, repurchase_rate_60 FLOAT64, eligible_90 INT64!,
+        reached_90 INT64!, repurchase_rate_90 FLOAT64, eligible_180 INT64!, reached_180 INT64!,
+        repurchase_rate_180 FLOAT64, p25_days INT64, median_days INT64, p75_days INT64,
+        p90_days INT64, mean_days NUMERIC, km_median_days INT64""",
     "rejected_rows": """
         run_id STRING!, source_file STRING!, byte_offset INT64!, reason STRING!, raw STRING!""",
     "data_quality": """
@@ -89,6 +131,15 @@ COLUMNS = {
 KEYS = {
     "fct_events": ("event_id",),
     "fct_sessions": ("session_id",),
+    "fct_orders": ("order_id",),
+    "fct_user_days": ("user_id", "event_date"),
+    "metrics_lifecycle": ("activity", "period", "period_start"),
+    "metrics_active_users": ("activity", "event_date"),
+    "metrics_stickiness": ("activity", "period", "period_start", "active_days"),
+    "metrics_cohort_retention": (
+        *("cohort_by", "activity", "method", "period", "cohort_start", "period_number"),
+    ),
+    "metrics_repeat_purchase": ("cohort_start", "purchase_number"),
     "dim_users": ("user_id",),
     "dim_user_rfm": ("user_id",),
     "dim_products": ("product_id",),
@@ -105,10 +156,17 @@ KEYS = {
     "data_quality": ("run_id", "table_name", "check_name"),
     "pipeline_runs": ("run_id",),
 }
-PARTITIONS = {"fct_events": "event_date", "fct_sessions": "session_start_date"}
+PARTITIONS = {
+    "fct_events": "event_date",
+    "fct_sessions": "session_start_date",
+    "fct_orders": "order_date",
+    "fct_user_days": "event_date",
+}
 CLUSTERS = {
     "fct_events": ("user_id",),
     "fct_sessions": ("user_id",),
+    "fct_orders": ("user_id",),
+    "fct_user_days": ("user_id",),
     "dim_users": ("user_id",),
     "dim_user_rfm": ("rfm_segment",),
 }

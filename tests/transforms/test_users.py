@@ -28,6 +28,10 @@ COMBINED = {
     "first_purchase_date": pl.Date(),
     "last_purchase_date": pl.Date(),
     "purchase_count": pl.Int64(),
+    "order_count": pl.Int64(),
+    "purchase_day_count": pl.Int64(),
+    "frequency": pl.Int64(),
+    "first_order_value": MONEY,
     "total_revenue": MONEY,
     **{name: MONEY if name == "session_revenue" else pl.Int64() for name in SESSION_SUMS},
 }
@@ -39,6 +43,7 @@ def described(
     purchase: int | None = None,
     lifespan: int = 0,
     purchases: int = 1,
+    orders: int | None = None,
     events: int = 9,
     sessions: int = 1,
     revenue: str = "1",
@@ -56,6 +61,10 @@ def described(
         "first_purchase_date": bought and bought - timedelta(days=lifespan),
         "last_purchase_date": bought,
         "purchase_count": purchases if bought else 0,
+        "order_count": (orders or purchases) if bought else 0,
+        "purchase_day_count": 1 if bought else 0,
+        "frequency": purchases if bought else 0,
+        "first_order_value": Decimal(revenue) if bought else None,
         "total_revenue": Decimal(revenue) if bought else None,
         **dict.fromkeys(SESSION_SUMS, 0),
         "sessions": sessions,
@@ -168,7 +177,7 @@ def test_every_score_has_the_segment_of_the_contract():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 4))
 def test_frequency_scores_are_fifths_of_the_percent_rank(purchases, shards):
     parts = [
-        pl.Series("purchase_count", part, pl.Int64).value_counts(name="users").cast(pl.Int64)
+        pl.Series("frequency", part, pl.Int64).value_counts(name="users").cast(pl.Int64)
         for shard in range(shards)
         if (part := purchases[shard::shards])
     ]
@@ -192,7 +201,7 @@ def customers(*rows: tuple[str, str, int]) -> pl.DataFrame:
         schema={
             "first_purchase_date": pl.Date,
             "last_purchase_date": pl.Date,
-            "purchase_count": pl.Int64,
+            "frequency": pl.Int64,
         },
         orient="row",
     )

@@ -46,9 +46,11 @@ from transforms.analytics.cleaning import (
 )
 from transforms.analytics.metrics.metric import Facts, Source
 from transforms.analytics.metrics.registry import metric_tables, partials_of
+from transforms.analytics.orders import number_orders
 from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples
 from transforms.analytics.session_shard import SuspectProducts, session_shard
 from transforms.analytics.shard_keys import session_shard_key, user_shard_key
+from transforms.analytics.user_days import combine_user_days
 from transforms.analytics.user_shard import user_context, user_shard_frames, user_totals
 from transforms.analytics.users import combine_users
 from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of
@@ -86,6 +88,7 @@ def tables_in_memory(
             suspects,
             product_sums,
             timeout_seconds=rules.session_timeout_seconds,
+            order_gap_seconds=rules.order_gap_seconds,
             shard=shard,
         )
         for table in made.tables:
@@ -101,8 +104,11 @@ def tables_in_memory(
     shards = _cut_all(_joined(by_user), user_shards)
     samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for frames in shards:
-        days = frames.pop("user_days")
-        frames["users"] = combine_users(days, frames.pop("user_sessions"))
+        days = combine_user_days(frames.pop("user_days"))
+        orders = number_orders(frames.pop("orders"))
+        frames["users"] = combine_users(
+            days, orders, frames.pop("user_sessions"), rules.frequency_unit
+        )
         _append(samples, rank_samples(frames["users"]) | {"totals": user_totals(frames["users"])})
         _append(partials, dict(partials_of(Source.USER_DAYS, days)))
     of_all = _joined(samples)

@@ -34,28 +34,28 @@ def monetary_keys(users: pl.DataFrame) -> pl.DataFrame:
     return buyers(users).select(value="total_revenue", user="user")
 
 
-def purchase_counts(users: pl.DataFrame) -> pl.DataFrame:
-    """How many buyers have each purchase_count: columns `purchase_count`, `users`."""
-    return buyers(users).group_by("purchase_count").agg(pl.len().cast(pl.Int64).alias("users"))
+def frequency_counts(users: pl.DataFrame) -> pl.DataFrame:
+    """How many buyers have bought how often: columns `frequency`, `users`."""
+    return buyers(users).group_by("frequency").agg(pl.len().cast(pl.Int64).alias("users"))
 
 
 def frequency_scores(counts: pl.DataFrame) -> pl.DataFrame:
-    """The frequency score of each purchase_count.
+    """The frequency score of each frequency.
 
-    The percent rank p is (buyers with fewer purchases) / (buyers − 1), 0 for a single buyer; the
+    The percent rank p is (buyers with a smaller one) / (buyers − 1), 0 for a single buyer; the
     score is its fifth, 1 to 5.
 
     Args:
-        counts: `purchase_counts` of all shards.
+        counts: `frequency_counts` of all shards.
 
     Returns:
-        Columns `purchase_count`, `frequency_score`.
+        Columns `frequency`, `frequency_score`.
     """
-    ordered = counts.group_by("purchase_count").agg(pl.col("users").sum()).sort("purchase_count")
+    ordered = counts.group_by("frequency").agg(pl.col("users").sum()).sort("frequency")
     fewer = pl.col("users").cum_sum() - pl.col("users")
     others = pl.max_horizontal(pl.col("users").sum() - 1, 1)
     return ordered.select(
-        "purchase_count",
+        "frequency",
         # p >= t / 5, without a quotient that could round.
         frequency_score=pl.sum_horizontal(
             pl.lit(1, pl.Int64),
@@ -77,7 +77,7 @@ def rank_samples(users: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {
         "recency_samples": sample_keys(recency_keys(users)),
         "monetary_samples": sample_keys(monetary_keys(users)),
-        "purchase_counts": purchase_counts(users),
+        "frequency_counts": frequency_counts(users),
     }
 
 
@@ -118,14 +118,14 @@ def scoring(
     samples: dict[str, pl.DataFrame], brackets: RankBrackets, candidates: dict[str, pl.DataFrame]
 ) -> Scoring | None:
     """The exact scoring, from both passes over all shards; None where nobody has bought."""
-    if "purchase_counts" not in samples:
+    if "frequency_counts" not in samples:
         return None
     return Scoring(
         first_keys(candidates["recency_candidates"], brackets.recency) if brackets.recency else {},
         first_keys(candidates["monetary_candidates"], brackets.monetary)
         if brackets.monetary
         else {},
-        frequency_scores(samples["purchase_counts"]),
+        frequency_scores(samples["frequency_counts"]),
     )
 
 
@@ -142,14 +142,14 @@ def score(users: pl.DataFrame, rules: Scoring | None) -> pl.DataFrame:
     """
     scored = buyers(users)
     if rules is None:
-        rules = Scoring({}, {}, frequency_scores(purchase_counts(users)))
+        rules = Scoring({}, {}, frequency_scores(frequency_counts(users)))
     r, f, m = pl.col("recency_score"), pl.col("frequency_score"), pl.col("monetary_score")
     return (
         scored.with_columns(
             recency_score=tile_of(rules.recency, pl.col("last_purchase_date"), pl.Date()),
             monetary_score=tile_of(rules.monetary, pl.col("total_revenue"), MONEY),
         )
-        .join(rules.frequency, on="purchase_count", how="left", maintain_order="left")
+        .join(rules.frequency, on="frequency", how="left", maintain_order="left")
         .with_columns(rfm_score=r + f + m, rfm_segment=segment())
     )
 

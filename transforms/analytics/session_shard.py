@@ -12,8 +12,10 @@ from transforms.analytics.category_exposures import category_exposures, product_
 from transforms.analytics.cleaning import clean
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
+from transforms.analytics.orders import find_orders
 from transforms.analytics.sessions import event_table, session_table, sessionize
-from transforms.analytics.users import session_terms, user_days
+from transforms.analytics.user_days import user_days
+from transforms.analytics.users import session_terms
 from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
 from transforms.schema import TableBatch
 
@@ -33,7 +35,7 @@ class SuspectProducts:
     many_categories: ProductFlags
 
 
-BY_USER: Final = ("user_days", "user_sessions")
+BY_USER: Final = ("user_days", "user_sessions", "orders")
 """Frames that meet by user when users are combined."""
 
 EXPOSURES_BY_USER: Final = ("exposures", "purchases")
@@ -66,6 +68,7 @@ def session_shard(
     product_sums: ProductSums,
     *,
     timeout_seconds: int,
+    order_gap_seconds: int,
     shard: int,
 ) -> SessionShard:
     """Clean and sessionize the events of a shard.
@@ -76,6 +79,7 @@ def session_shard(
         suspects: Products to treat in a way of their own.
         product_sums: Takes in the kept events.
         timeout_seconds: Gap beyond which the next session starts.
+        order_gap_seconds: Gap beyond which the next order starts.
         shard: Its number.
     """
     cleaned = clean(events, names, suspects.multi_brand)
@@ -83,10 +87,12 @@ def session_shard(
     product_sums.add(kept)
     described = encoded_columns(kept[VARIANT].to_numpy())
     cut = sessionize(cleaned, described["product_id"], timeout_seconds)
+    orders = find_orders(cut, described["product_id"], order_gap_seconds)
     return SessionShard(
         [event_table(cut, described), session_table(cut)],
         {
-            "user_days": user_days(cut.visits),
+            "user_days": user_days(cut.visits, cut.sessions, orders),
+            "orders": orders,
             # Few users have two sessions in a shard, so nothing is summed up yet.
             "user_sessions": session_terms(cut.sessions.with_columns(user_id="user"), "user_id"),
             "exposures": category_exposures(kept, suspects.many_categories, shard),

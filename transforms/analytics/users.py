@@ -6,12 +6,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.classes import class_of
-from transforms.columnar.money import MONEY, average_money
-from transforms.rules import UserThresholds
+from transforms.analytics.user_days import user_ends
+from transforms.columnar.money import MONEY, average_money, rate_of_counts
+from transforms.rules import FrequencyUnit, UserThresholds
 from transforms.schema import DIM_USERS, LIFECYCLE_STAGE_UP_TO
 
 SESSION_SUMS: Final = (
@@ -31,37 +33,11 @@ SESSION_SUM_TYPES: Final = {
 }
 """Their types."""
 
-USER_DAYS: Final = pl.Schema(
-    {
-        "user_id": pl.Int64(),
-        "event_date": pl.Date(),
-        "first_event_time": pl.Datetime("us", "UTC"),
-        "last_event_time": pl.Datetime("us", "UTC"),
-        "event_count": pl.Int64(),
-        "purchase_count": pl.Int64(),
-        "revenue": MONEY,
-    }
-)
-"""Columns of `user_days`."""
-
 USER_SESSIONS: Final = pl.Schema({"user_id": pl.Int64(), **SESSION_SUM_TYPES})
 """Columns of what the sessions add to their users."""
 
 
-def user_days(visits: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of `Sessions.visits`, a `USER_DAYS` frame.
-
-    A user and date may occur several times; revenue is 0 where nothing was bought.
-    """
-    return visits.select(
-        "user_id",
-        "event_date",
-        pl.col("event_time").alias("first_event_time"),
-        "last_event_time",
-        pl.col("events").alias("event_count"),
-        pl.col("purchases").alias("purchase_count"),
-        "revenue",
-    )
+_PURCHASE_COUNTS: Final = ("purchase_count", "order_count", "purchase_day_count")
 
 
 def session_terms(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
@@ -84,32 +60,59 @@ def session_terms(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
     )
 
 
-def combine_users(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Combine the partial aggregates of the users of one shard.
+def combine_users(
+    days: pl.DataFrame,
+    orders: pl.DataFrame,
+    sessions: pl.DataFrame,
+    frequency_unit: FrequencyUnit,
+) -> pl.DataFrame:
+    """Combine what is known of the users of one shard.
 
     Args:
-        days: `user_days` of all session shards.
+        days: `combine_user_days` of the shard.
+        orders: `number_orders` of the shard.
         sessions: `session_terms` by `user_id` (Int64) of all session shards.
+        frequency_unit: What `frequency` counts.
 
     Returns:
         One row per user: `user_id` (Int64), `user` (its text), the columns of dim_users that need
-        no option, and `SESSION_SUMS`.
+        no other option, `frequency` (how often the user has bought), and `SESSION_SUMS`.
     """
-    bought = pl.col("purchase_count") > 0
-    users = days.group_by("user_id").agg(
-        pl.col("first_event_time").min(),
-        pl.col("last_event_time").max(),
-        pl.col("event_count").sum(),
-        pl.col("event_date").filter(bought).min().alias("first_purchase_date"),
-        pl.col("event_date").filter(bought).max().alias("last_purchase_date"),
-        pl.col("purchase_count").sum(),
-        pl.col("revenue").sum().alias("total_revenue"),
+    ends = user_ends(days)
+    starts = np.append(0, ends[:-1])[: len(ends)]
+    # Rows are sorted, so that most of a user's columns lie at the user's first or last row.
+    users = days.select("user_id", "first_event_time")[starts].with_columns(
+        days["last_event_time"].gather(ends - 1),
+        event_count=np.add.reduceat(days["events"].to_numpy(), starts),
+    )
+    bought = (
+        days.select("user_id", "event_date", "purchases", "orders", "revenue")
+        .filter(pl.col("purchases") > 0)
+        .group_by("user_id")
+        .agg(
+            pl.col("event_date").min().alias("first_purchase_date"),
+            pl.col("event_date").max().alias("last_purchase_date"),
+            pl.col("purchases").sum().alias("purchase_count"),
+            pl.col("orders").sum().alias("order_count"),
+            pl.len().cast(pl.Int64).alias("purchase_day_count"),
+            pl.col("revenue").sum().alias("total_revenue"),
+        )
     )
     sums = sessions.group_by("user_id").agg(pl.col(SESSION_SUMS).sum())
-    return users.join(sums, on="user_id", how="left").with_columns(
-        pl.col(SESSION_SUMS).fill_null(0),
-        pl.when(pl.col("purchase_count") > 0).then("total_revenue").alias("total_revenue"),
-        user=pl.col("user_id").cast(pl.String),
+    first_orders = orders.filter("is_first_order").select(
+        "user_id", pl.col("revenue").alias("first_order_value")
+    )
+    return (
+        users.join(bought, on="user_id", how="left")
+        .join(sums, on="user_id", how="left")
+        .join(first_orders, on="user_id", how="left")
+        .with_columns(
+            pl.col(*_PURCHASE_COUNTS, *SESSION_SUMS).fill_null(0),
+            user=pl.col("user_id").cast(pl.String),
+        )
+        .with_columns(
+            frequency=pl.col({"items": "purchase_count", "orders": "order_count"}[frequency_unit])
+        )
     )
 
 
@@ -131,8 +134,11 @@ def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThreshol
         as_of: The date from which days are counted.
         thresholds: Where the classes of users begin.
     """
-    purchases = pl.col("purchase_count")
+    purchases, orders = pl.col("purchase_count"), pl.col("order_count")
     has_purchase = purchases > 0
+    per_purchase, per_order = (
+        pl.when(has_purchase).then(n).otherwise(1) for n in (purchases, orders)
+    )
     since_activity = pl.col("days_since_last_activity")
     since_purchase = pl.col("days_since_last_purchase")
     today = pl.lit(as_of, pl.Date)
@@ -143,14 +149,19 @@ def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThreshol
             session_count=pl.col("sessions"),
             customer_ltv=pl.col("total_revenue"),
             avg_order_value=pl.when(has_purchase).then(
-                average_money(
-                    pl.col("total_revenue"), pl.when(has_purchase).then(purchases).otherwise(1)
-                )
+                average_money(pl.col("total_revenue"), per_purchase)
             ),
+            avg_basket_value=pl.when(has_purchase).then(
+                average_money(pl.col("total_revenue"), per_order)
+            ),
+            avg_items_per_order=rate_of_counts(users["purchase_count"], users["order_count"]),
             customer_lifespan_days=(pl.col("last_purchase_date") - pl.col("first_purchase_date"))
             .dt.total_days()
             .clip(lower_bound=1),
             days_since_last_purchase=(today - pl.col("last_purchase_date")).dt.total_days(),
+            days_to_first_purchase=(
+                pl.col("first_purchase_date") - pl.col("first_event_time").dt.date()
+            ).dt.total_days(),
             has_purchase_history=has_purchase,
         )
         .with_columns(
@@ -161,7 +172,10 @@ def describe_users(users: pl.DataFrame, as_of: dt.date, thresholds: UserThreshol
                 pl.col("event_count") > thresholds.session_outlier_ratio * pl.col("session_count")
             )
             .then(pl.lit("anomalous_session_ratio")),
-            customer_lifecycle_stage=class_of(purchases, LIFECYCLE_STAGE_UP_TO).cast(pl.String),
+            customer_lifecycle_stage=class_of(pl.col("frequency"), LIFECYCLE_STAGE_UP_TO).cast(
+                pl.String
+            ),
+            order_lifecycle_stage=class_of(orders, LIFECYCLE_STAGE_UP_TO),
         )
         .with_columns(
             activity_status=pl.when(~has_purchase)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 import numpy as np
@@ -26,7 +25,14 @@ from transforms.columnar.kernels import (
     store_word,
     trailing_zeros,
 )
-from transforms.columnar.md5 import BLOCK_BYTES, LANES, START, add_block, hex_word
+from transforms.columnar.md5 import (
+    BLOCK_BYTES,
+    LANES,
+    START,
+    add_block,
+    hex_digest,
+    hex_word,
+)
 from transforms.columnar.product_codes import VARIANT, known_variants, with_products
 from transforms.schema import EVENT_TYPES
 
@@ -91,7 +97,7 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
         for row in np.flatnonzero(is_long[sessions]).tolist():
             event = with_products(events.slice(row, 1)).row(0, named=True)
             key = key_text(event, user_sessions[int(sessions[row])])
-            texts_of_ids[row] = np.frombuffer(_md5(key), np.uint8)
+            texts_of_ids[row] = np.frombuffer(hex_digest(key).encode(), np.uint8)
     return texts_of_ids
 
 
@@ -99,10 +105,6 @@ def key_text(event: dict[str, object], user_session: str) -> str:
     """The text whose MD5 is an event's id."""
     parts = (str(event["event_time"])[:19], event["event_type"])
     return "|".join(map(str, (*parts, event["user_id"], event["product_id"], user_session)))
-
-
-def _md5(text: str) -> bytes:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
 @helper

@@ -7,6 +7,7 @@ vector instructions. Tested against hashlib.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Final
 
@@ -95,3 +96,8 @@ def hex_word(part: np.uint32) -> Word:
     digits |= (spread & Word(0x000F000F000F000F)) << Word(8)
     above_nine = (digits + Word(0x0606060606060606)) >> Word(4) & Word(0x0101010101010101)
     return digits + Word(0x3030303030303030) + above_nine * Word(39)
+
+
+def hex_digest(text: str) -> str:
+    """The MD5 of one text, as lower-case hex: for texts too few, or too long, for lanes."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from decimal import Context, Decimal
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from transforms.columnar.arrays import column
-from transforms.columnar.kernels import Integer, helper
+from transforms.columnar.kernels import Flag, Integer, helper
 from transforms.schema import MONEY_SCALE
 
 RATE_DECIMALS = 6
@@ -48,13 +49,31 @@ def add_money(sums: Halves, at: Integer, added: Halves, row: Integer) -> None:
     sums[at, 1] += added[row, 1] + np.uint64(carry)
 
 
-def divide_half_up(numerator: int, denominator: int) -> int:
-    """The quotient of a non-negative integer and a positive one, a half rounded up.
+@helper
+def subtract_money(sums: Halves, at: Integer, taken: Halves, row: Integer) -> None:
+    """Subtract a row of money from a sum, in a kernel."""
+    borrow = sums[at, 0] < taken[row, 0]
+    sums[at, 0] -= taken[row, 0]
+    sums[at, 1] -= taken[row, 1] + np.uint64(borrow)
 
-    >>> divide_half_up(5, 2), divide_half_up(7, 3)
-    (3, 2)
+
+@helper
+def is_more_money(money: Halves, row: Integer, other: Halves, other_row: Integer) -> Flag:
+    """Whether a row of money, not negative, is more than another, in a kernel."""
+    is_more: Flag = money[row, 0] > other[other_row, 0]
+    if money[row, 1] != other[other_row, 1]:
+        is_more = money[row, 1] > other[other_row, 1]
+    return is_more
+
+
+def divide_half_up(numerator: int, denominator: int) -> int:
+    """The quotient of an integer and a positive one, a half rounded away from zero.
+
+    >>> divide_half_up(5, 2), divide_half_up(7, 3), divide_half_up(-5, 2)
+    (3, 2, -3)
     """
-    return (2 * numerator + denominator) // (2 * denominator)
+    quotient = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return quotient if numerator >= 0 else -quotient
 
 
 def rate(
@@ -62,25 +81,24 @@ def rate(
 ) -> pl.Series:
     """Quotients of counts or money, rounded half away from zero.
 
-    For metrics, which have few rows: the arithmetic is Python's, exact at any size.
+    For metrics, which have few different quotients: the arithmetic is Python's, exact at any size.
 
     Args:
-        numerators: Integers or Decimals, not negative.
-        denominators: The same; NULL or 0 gives NULL.
+        numerators: Integers or Decimals.
+        denominators: The same, not negative; NULL or 0 gives NULL.
         decimals: Decimal places kept.
 
     Returns:
         Float64, the nearest to each rounded quotient.
     """
-    return pl.Series(
-        [
-            None
-            if numerator is None or not denominator
-            else _nearest(billionths(numerator), billionths(denominator), decimals)
-            for numerator, denominator in zip(numerators, denominators, strict=True)
-        ],
-        dtype=pl.Float64,
-    )
+    has_rate = (denominators > 0) & numerators.is_not_null()
+    is_counted = (has_rate & (numerators != 0)).fill_null(value=False)
+    quotients = pl.select(pl.when(has_rate).then(pl.lit(0.0))).to_series()
+    rows = is_counted.arg_true()
+    pairs = zip(numerators.gather(rows), denominators.gather(rows), strict=True)
+    nearest = functools.cache(functools.partial(_nearest, decimals=decimals))
+    counted = pl.Series([nearest(*pair) for pair in pairs], dtype=pl.Float64)
+    return quotients.scatter(rows, counted).alias(numerators.name)
 
 
 def billionths(value: int | Decimal) -> int:
@@ -88,9 +106,27 @@ def billionths(value: int | Decimal) -> int:
     return int(Decimal(value).scaleb(MONEY_SCALE, _EXACT))
 
 
-def _nearest(numerator: int, denominator: int, decimals: int) -> float:
-    quotient = divide_half_up(numerator * 10**decimals, denominator)
+def _nearest(numerator: int | Decimal, denominator: int | Decimal, decimals: int) -> float:
+    quotient = divide_half_up(billionths(numerator) * 10**decimals, billionths(denominator))
     return float(Decimal(quotient).scaleb(-decimals, _EXACT))
+
+
+def rate_of_counts(numerators: pl.Series, denominators: pl.Series) -> pl.Series:
+    """Quotients of counts, for tables with many rows.
+
+    Args:
+        numerators: Integers from 0 to 10^12, without NULL.
+        denominators: The same; 0 gives NULL.
+
+    Returns:
+        Float64, the nearest to each quotient rounded half up to `RATE_DECIMALS`.
+    """
+    over, under = numerators.to_numpy(), denominators.to_numpy()
+    positive = np.maximum(under, 1)
+    one = 10**RATE_DECIMALS
+    # Not by Polars, which multiplies by 1 / one, and so is not always the nearest.
+    rates = pl.Series(numerators.name, (2 * one * over + positive) // (2 * positive) / one)
+    return rates.set(pl.Series(under == 0), None)
 
 
 def average_money(total: pl.Expr, count: pl.Expr) -> pl.Expr:

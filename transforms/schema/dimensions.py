@@ -8,6 +8,7 @@ from transforms.schema.types import (
     BOOL,
     DATE,
     FLAG,
+    FLOAT64,
     INT64,
     NUMERIC,
     STRING,
@@ -78,7 +79,28 @@ DIM_USERS = Table(
         required(
             "customer_lifecycle_stage",
             STRING,
-            "By purchases: 0, 1, 2-5, more.",
+            "By purchases (by orders with --frequency_unit orders): 0, 1, 2-5, more.",
+            accepted=LIFECYCLE_STAGES,
+        ),
+        count("order_count", "Orders."),
+        count("purchase_day_count", "Days with a purchase."),
+        Column(
+            "avg_basket_value", NUMERIC, "total_revenue / order_count, two decimals.", minimum=0
+        ),
+        Column(
+            "avg_items_per_order", FLOAT64, "purchase_count / order_count, six decimals.", minimum=1
+        ),
+        Column("first_order_value", NUMERIC, "Revenue of the first order.", minimum=0),
+        Column(
+            "days_to_first_purchase",
+            INT64,
+            "first_purchase_date − first_event_date.",
+            minimum=0,
+        ),
+        required(
+            "order_lifecycle_stage",
+            STRING,
+            "By orders: 0, 1, 2-5, more.",
             accepted=LIFECYCLE_STAGES,
         ),
     ),
@@ -93,6 +115,15 @@ DIM_USERS = Table(
         RowCheck(
             "revenue_of_purchasers_only",
             pl.col("total_revenue").is_not_null() != pl.col("has_purchase_history"),
+        ),
+        RowCheck(
+            "orders_of_purchasers_only",
+            (pl.col("order_count") > 0) != pl.col("has_purchase_history"),
+        ),
+        RowCheck(
+            "purchases_of_orders_of_days",
+            (pl.col("order_count") > pl.col("purchase_count"))
+            | (pl.col("purchase_day_count") > pl.col("purchase_count")),
         ),
         RowCheck("ltv_equals_revenue", pl.col("customer_ltv").ne_missing(pl.col("total_revenue"))),
         RowCheck(
@@ -128,7 +159,10 @@ DIM_USER_RFM = Table(
             "recency_score", INT64, "5: the fifth that bought most recently.", accepted=SCORES
         ),
         required(
-            "frequency_score", INT64, "Fifth of the percent rank of purchases.", accepted=SCORES
+            "frequency_score",
+            INT64,
+            "Fifth of the percent rank of purchases, or of orders.",
+            accepted=SCORES,
         ),
         required("monetary_score", INT64, "5: the fifth with most revenue.", accepted=SCORES),
         required("rfm_score", INT64, "Sum of the three scores.", minimum=3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from transforms.schema.types import (
+    BOOL,
     DATE,
     FLAG,
     INT64,
@@ -136,4 +137,83 @@ FCT_SESSIONS = Table(
     ),
     measures={"sessions": pl.len()}
     | totals(events="event_count", purchases="purchase_count", revenue="total_revenue"),
+)
+
+
+FCT_ORDERS = Table(
+    name="fct_orders",
+    grain="one row per order: purchases of a user and session, each soon after the one before",
+    key=("order_id",),
+    partition_by="order_date",
+    cluster_by=("user_id",),
+    large=True,
+    columns=(
+        required(
+            "order_id",
+            STRING,
+            "Lower-case hex MD5 of user_id, session_id and order_time, joined by |.",
+        ),
+        required("user_id", STRING, "Who bought."),
+        required("session_id", STRING, "The fct_sessions row that holds the purchases."),
+        required("order_time", TIMESTAMP, "Time of the first purchase (UTC)."),
+        required("order_date", DATE, "UTC date of order_time."),
+        required("item_count", INT64, "Purchase events.", minimum=1),
+        required("product_count", INT64, "Distinct products.", minimum=1),
+        revenue("Sum of the purchases.", required=True),
+        required("order_number", INT64, "1 for the user's first order, 2 for the next.", minimum=1),
+        Column(
+            "days_since_previous_order",
+            INT64,
+            "Days from the date of the user's order before; NULL for the first.",
+            minimum=0,
+        ),
+        required(
+            "seconds_in_session", INT64, "Seconds from session_start_time to order_time.", minimum=0
+        ),
+        required("is_first_order", BOOL, "True where order_number is 1."),
+    ),
+    row_checks=(
+        RowCheck(
+            "order_date_of_order_time", pl.col("order_date") != pl.col("order_time").dt.date()
+        ),
+        RowCheck("products_are_items", pl.col("product_count") > pl.col("item_count")),
+        RowCheck("first_order_is_first", pl.col("is_first_order") != (pl.col("order_number") == 1)),
+        RowCheck(
+            "first_order_has_none_before",
+            pl.col("is_first_order") != pl.col("days_since_previous_order").is_null(),
+        ),
+    ),
+)
+
+
+FCT_USER_DAYS = Table(
+    name="fct_user_days",
+    grain="one row per user and day with a kept event",
+    key=("user_id", "event_date"),
+    partition_by="event_date",
+    cluster_by=("user_id",),
+    large=True,
+    columns=(
+        required("user_id", STRING, "The user."),
+        required("event_date", DATE, "The UTC date."),
+        required("events", INT64, "Events.", minimum=1),
+        count("views", "Views."),
+        count("cart_adds", "Additions to the cart."),
+        count("cart_removes", "Removals from the cart."),
+        count("purchases", "Purchases."),
+        count("orders", "Orders of that order_date."),
+        count("sessions", "Sessions in fct_sessions with this user_id that start that day."),
+        revenue("Sum of purchases; 0 where there is none.", required=True),
+    ),
+    row_checks=(
+        RowCheck(
+            "events_of_types",
+            pl.sum_horizontal("views", "cart_adds", "cart_removes", "purchases")
+            != pl.col("events"),
+        ),
+        RowCheck("orders_of_purchases", pl.col("orders") > pl.col("purchases")),
+        RowCheck(
+            "revenue_of_purchases_only", (pl.col("purchases") == 0) & (pl.col("revenue") != 0)
+        ),
+    ),
 )

@@ -67,6 +67,7 @@ METRICS_FUNNEL = Table(
         rate("bounce_rate", "bounced_sessions / sessions."),
         rate("revenue_per_session", "revenue / sessions."),
         rate("revenue_per_purchasing_session", "revenue / sessions_reached_purchase."),
+        rate("view_to_purchase_rate", "sessions_reached_purchase / sessions_reached_view."),
     ),
     measures=totals(
         "events", "sessions", "purchases", "revenue", where=pl.col("dimension") == "overall"
@@ -152,6 +153,9 @@ METRICS_PERIODS = Table(
         revenue("Sum of purchases; 0 where there is none.", required=True),
         rate("conversion_rate", "converting_sessions / sessions."),
         Column("avg_order_value", NUMERIC, "revenue / purchases, two decimals.", minimum=0),
+        count("orders", "Orders of an order_date in the period."),
+        Column("avg_basket_value", NUMERIC, "revenue / orders, two decimals.", minimum=0),
+        rate("items_per_order", "purchases / orders."),
     ),
     measures=totals("events", "sessions", "purchases", "revenue", where=pl.col("period") == "day"),
 )

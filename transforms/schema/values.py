@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 EVENT_TYPES: Final = ("view", "cart", "remove_from_cart", "purchase")
 
@@ -127,4 +127,38 @@ FUNNEL_DIMENSIONS: Final = (
     "rfm_segment",
 )
 
-PERIODS: Final = ("day", "week", "month")
+Period = Literal["day", "week", "month"]
+
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+
+Activity = Literal["visit", "purchase"]
+
+ACTIVITIES: Final[tuple[Activity, ...]] = get_args(Activity)
+"""What makes a user active on a day: any kept event, or a purchase."""
+
+CohortBy = Literal["first_visit", "first_purchase"]
+
+COHORTS_BY: Final[tuple[CohortBy, ...]] = get_args(CohortBy)
+"""Whose date puts a user into a cohort."""
+
+RetentionMethod = Literal["calendar", "rolling", "bracket"]
+
+RETENTION_METHODS: Final[tuple[RetentionMethod, ...]] = get_args(RetentionMethod)
+"""How the time since a user's start is cut: by periods, by one length, by brackets."""
+
+ROLLING_DAYS: Final[Mapping[Period, int]] = MappingProxyType({"week": 7, "month": 30})
+"""The days of a rolling window."""
+
+BRACKETS_UP_TO: Final = (0, 7, 30, 60, 90, 180, 365)
+"""The last day of each bracket, counted from a user's start."""
+
+ACTIVE_WINDOW_DAYS: Final[Mapping[str, int]] = MappingProxyType(
+    {"daily": 1, "weekly": 7, "monthly": 28}
+)
+"""Days, the last one included, in which users are counted as active: 28 are whole weeks."""
+
+REPURCHASE_WINDOW_DAYS: Final = (30, 60, 90, 180)
+"""Days within which the next purchase is waited for."""
+
+LAST_PURCHASE_NUMBER: Final = 10
+"""The last occasion of which metrics_repeat_purchase tells."""

@@ -82,6 +82,7 @@ class ProcessSessionShards(beam.DoFn):
             self._suspects,
             self._product_sums,
             timeout_seconds=self._rules.session_timeout_seconds,
+            order_gap_seconds=self._rules.order_gap_seconds,
             shard=shard,
         )
         del events, received

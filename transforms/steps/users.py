@@ -11,16 +11,18 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
+from transforms.analytics.orders import ORDERS, number_orders
 from transforms.analytics.rfm import RankBrackets, rank_brackets, rank_candidates, rank_samples
 from transforms.analytics.session_shard import BY_USER, EXPOSURES_BY_USER
 from transforms.analytics.shard_keys import user_shard_key
+from transforms.analytics.user_days import USER_DAYS, combine_user_days
 from transforms.analytics.user_shard import (
     UserContext,
     user_context,
     user_shard_frames,
     user_totals,
 )
-from transforms.analytics.users import USER_DAYS, USER_SESSIONS, combine_users, users_without_events
+from transforms.analytics.users import USER_SESSIONS, combine_users, users_without_events
 from transforms.audit.checks import checked
 from transforms.rules import Rules
 from transforms.schema import FCT_SESSIONS, TableBatch
@@ -44,7 +46,8 @@ class CombineUsers(beam.DoFn):
     SAMPLES: Final = "samples"
     PARTIALS: Final = "partials"
 
-    def __init__(self, store: FrameStore) -> None:
+    def __init__(self, rules: Rules, store: FrameStore) -> None:
+        self._rules = rules
         self._store = store
         self._users = Metrics.counter(counters.USERS, "users")
 
@@ -52,9 +55,10 @@ class CombineUsers(beam.DoFn):
         """Combine one shard."""
         shard, payloads = element
         frames = take_frames(self._store, payloads)
-        days = frames.get("user_days", USER_DAYS.to_frame())
+        days = combine_user_days(frames.get("user_days", USER_DAYS.to_frame()))
+        orders = number_orders(frames.get("orders", ORDERS.to_frame()))
         sessions = frames.get("user_sessions", USER_SESSIONS.to_frame())
-        combined = combine_users(days, sessions)
+        combined = combine_users(days, orders, sessions, self._rules.frequency_unit)
         self._users.inc(combined.height)
         for payload in store_frames(
             self._store, rank_samples(combined) | {"totals": user_totals(combined)}
@@ -173,7 +177,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
             pcoll
             | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
             | "CombineUsers"
-            >> beam.ParDo(CombineUsers(store)).with_outputs(
+            >> beam.ParDo(CombineUsers(plan.run.rules, store)).with_outputs(
                 CombineUsers.SAMPLES, CombineUsers.PARTIALS, main="users"
             )
         )

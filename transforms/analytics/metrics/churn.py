@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from transforms.analytics.calendar import period_starts
 from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
 from transforms.analytics.users import DescribedUsers
 from transforms.columnar.money import rate
@@ -19,12 +20,13 @@ def cohort_sums(shard: DescribedUsers) -> pl.DataFrame:
     """The eligible customers of a shard by month of first purchase."""
     window = pl.duration(days=shard.cohort_observation_window_days)
     first, last = pl.col("first_purchase_date"), pl.col("last_purchase_date")
+    eligible = shard.buyers.filter(pl.lit(shard.dataset_end, pl.Date) - first >= window)
     return (
-        shard.buyers.filter(pl.lit(shard.dataset_end, pl.Date) - first >= window)
-        .group_by(first.dt.truncate("1mo").alias("month"))
+        eligible.with_columns(month=period_starts(eligible["first_purchase_date"], "month"))
+        .group_by("month")
         .agg(
             pl.len().cast(COUNT).alias("total_customers"),
-            ((pl.col("purchase_count") == 1) | (last - first <= window))
+            ((pl.col("frequency") == 1) | (last - first <= window))
             .sum()
             .cast(COUNT)
             .alias("churned_customers"),

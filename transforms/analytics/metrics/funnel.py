@@ -84,6 +84,7 @@ def metrics_funnel(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFra
         rows.with_columns(
             view_to_cart_rate=rate(carts, views),
             cart_to_purchase_rate=rate(bought, carts),
+            view_to_purchase_rate=rate(bought, views),
             conversion_rate=rate(bought, rows["sessions"]),
             bounce_rate=rate(rows["bounced_sessions"], rows["sessions"]),
             revenue_per_session=rate(rows["revenue"], rows["sessions"]),

@@ -8,15 +8,22 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from transforms.analytics.calendar import (
+    dates_of,
+    day_numbers,
+    first_days,
+    period_indexes,
+    period_starts,
+)
 from transforms.analytics.metrics.funnel import SESSION_FUNNEL
 from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
 from transforms.analytics.sessions import Sessions
+from transforms.analytics.user_days import active_days
 from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS
-from transforms.columnar.key_index import count_distinct, number_keys
+from transforms.columnar.kernels import Integers
+from transforms.columnar.key_index import number_keys
 from transforms.columnar.money import average_money, rate
-from transforms.schema import METRICS_PERIODS
-
-_PERIODS: Final = {"day": "1d", "week": "1w", "month": "1mo"}  # 1w begins on Monday
+from transforms.schema import METRICS_PERIODS, PERIODS, Period
 
 
 def event_days(shard: Sessions) -> pl.DataFrame:
@@ -34,38 +41,43 @@ EVENT_DAYS: Final = Partial(
 
 
 def period_users(days: pl.DataFrame) -> pl.DataFrame:
-    """Distinct users by period, of the users of one shard; over shards they add up.
+    """Distinct users and orders by period, of the users of one shard; over shards they add up.
 
     Args:
-        days: `user_days` of the shard's users.
+        days: `combine_user_days` of the shard.
 
     Returns:
-        Columns `period`, `period_start`, `users`, `purchasing_users`.
+        Columns `period`, `period_start`, `users`, `purchasing_users`, `orders`.
     """
-    users, dates = days["user_id"].to_numpy(), days["event_date"]
-    day_of_row, firsts = number_keys(dates.to_physical().to_numpy())
-    calendar = dates.gather(firsts)
-    starts, groups = [], []
-    for length in _PERIODS.values():
-        start_of_day = calendar.dt.truncate(length)
-        group_of_day, first_days = number_keys(start_of_day.to_physical().to_numpy())
-        starts.append(start_of_day.gather(first_days))
-        groups.append(group_of_day[day_of_row])
-    bought = np.flatnonzero((days["purchase_count"] > 0).to_numpy())
-    of_users = count_distinct(users, groups, len(calendar))
-    of_buyers = count_distinct(users[bought], [group[bought] for group in groups], len(calendar))
-    return pl.concat(
-        pl.DataFrame(
-            {
-                "period": pl.repeat(period, len(found), eager=True),
-                "period_start": found,
-                "users": users_of_period[: len(found)],
-                "purchasing_users": buyers_of_period[: len(found)],
-            }
-        )
-        for period, found, users_of_period, buyers_of_period in zip(
-            _PERIODS, starts, of_users, of_buyers, strict=True
-        )
+    found = []
+    for users, active in (
+        ("users", active_days(days, "visit")),
+        ("purchasing_users", active_days(days, "purchase")),
+    ):
+        for period in PERIODS:
+            indexes = active.indexes(period)
+            indexes = indexes[active.run_starts(indexes)]
+            numbers, firsts = number_keys(indexes)
+            found.append(_of_period(period, indexes[firsts], users, np.bincount(numbers)))
+    ordered = days.group_by("event_date").agg(pl.col("orders").sum())
+    for period in PERIODS:
+        indexes = period_indexes(day_numbers(ordered["event_date"]), period)
+        found.append(_of_period(period, indexes, "orders", ordered["orders"].to_numpy()))
+    sums = ("users", "purchasing_users", "orders")
+    return (
+        pl.concat(found, how="diagonal")
+        .group_by("period", "period_start")
+        .agg(pl.col(sums).fill_null(0).sum())
+    )
+
+
+def _of_period(period: Period, indexes: Integers, name: str, counts: Integers) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "period": pl.repeat(period, len(indexes), eager=True),
+            "period_start": dates_of(first_days(indexes, period)),
+            name: counts,
+        }
     )
 
 
@@ -78,6 +90,7 @@ PERIOD_USERS: Final = Partial(
             "period_start": pl.Date(),
             "users": COUNT,
             "purchasing_users": COUNT,
+            "orders": COUNT,
         }
     ),
     keys=("period", "period_start"),
@@ -107,6 +120,10 @@ def metrics_periods(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFr
             avg_order_value=pl.when(pl.col("purchases") > 0).then(
                 average_money(pl.col("revenue"), pl.col("purchases").clip(lower_bound=1))
             ),
+            avg_basket_value=pl.when(pl.col("orders") > 0).then(
+                average_money(pl.col("revenue"), pl.col("orders").clip(lower_bound=1))
+            ),
+            items_per_order=rate(rows["purchases"], rows["orders"]),
         ).sort(keys)
     )
 
@@ -114,10 +131,11 @@ def metrics_periods(partials: Mapping[str, pl.DataFrame], _: Facts) -> pl.DataFr
 def _by_period(partials: pl.DataFrame, date: str, *sums: pl.Expr) -> pl.DataFrame:
     """Sum partial aggregates by day, week and month."""
     return pl.concat(
-        partials.group_by(pl.col(date).dt.truncate(length).alias("period_start"))
+        partials.with_columns(period_start=period_starts(partials[date], period))
+        .group_by("period_start")
         .agg(*sums)
         .with_columns(period=pl.lit(period))
-        for period, length in _PERIODS.items()
+        for period in PERIODS
     )
 
 

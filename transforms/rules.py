@@ -11,6 +11,11 @@ FrequencyUnit = Literal["items", "orders"]
 FREQUENCY_UNITS: Final[tuple[FrequencyUnit, ...]] = get_args(FrequencyUnit)
 """What tells how often a user has bought: purchase events, or orders."""
 
+History = Literal["none", "day", "week", "month"]
+
+HISTORIES: Final[tuple[History, ...]] = get_args(History)
+"""How often the states of customers are kept; `none`: only as they are at last."""
+
 
 @dataclass(frozen=True)
 class UserThresholds:
@@ -40,6 +45,8 @@ class Rules:
         frequency_unit: What frequency_score, customer_lifecycle_stage and the single purchase of
             metrics_churn count.
         cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
+        history: How often the states of customers are kept.
+        without: Groups of tables that are left out.
         thresholds: Thresholds of dim_users.
     """
 
@@ -48,4 +55,6 @@ class Rules:
     order_gap_seconds: int = 1
     frequency_unit: FrequencyUnit = "items"
     cohort_observation_window_days: int = 90
+    history: History = "week"
+    without: frozenset[str] = frozenset()
     thresholds: UserThresholds = field(default_factory=UserThresholds)

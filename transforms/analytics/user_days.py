@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from transforms.analytics.calendar import day_numbers, period_indexes
+from transforms.analytics.calendar import Calendar, day_numbers, period_indexes
 from transforms.columnar.day_series import merge_days
 from transforms.columnar.grouping import EVENT_SUMS, sort_groups
 from transforms.columnar.kernels import Integers, Numbers
@@ -126,6 +126,19 @@ def combine_user_days(partials: pl.DataFrame) -> pl.DataFrame:
     if (counts[:merged, 0] == 0).any():
         days = days.filter(pl.col("events") > 0)
     return days
+
+
+@dataclass(frozen=True)
+class UserDays:
+    """The user-days of a shard, and the days that the run looks at.
+
+    Attributes:
+        days: `combine_user_days`.
+        calendar: From the first day with an event to `as_of`.
+    """
+
+    days: pl.DataFrame
+    calendar: Calendar
 
 
 def user_day_table(days: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
-from transforms.schema.tables import TABLES, TABLES_BY_NAME
+from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
     Column,
@@ -88,6 +88,7 @@ __all__ = [
     "FCT_USER_DAYS",
     "FUNNEL_DIMENSIONS",
     "FUNNEL_STAGES",
+    "GROUPS",
     "LAST_PURCHASE_NUMBER",
     "LENGTH_BUCKETS",
     "LENGTH_BUCKET_UP_TO",
@@ -135,4 +136,5 @@ __all__ = [
     "Severity",
     "Table",
     "TableBatch",
+    "tables_without",
 ]

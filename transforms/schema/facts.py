@@ -142,6 +142,7 @@ FCT_SESSIONS = Table(
 
 FCT_ORDERS = Table(
     name="fct_orders",
+    group="time",
     grain="one row per order: purchases of a user and session, each soon after the one before",
     key=("order_id",),
     partition_by="order_date",
@@ -188,6 +189,7 @@ FCT_ORDERS = Table(
 
 FCT_USER_DAYS = Table(
     name="fct_user_days",
+    group="time",
     grain="one row per user and day with a kept event",
     key=("user_id", "event_date"),
     partition_by="event_date",

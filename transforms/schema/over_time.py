@@ -47,6 +47,7 @@ def _out_of_order(*names: str) -> pl.Expr:
 
 METRICS_LIFECYCLE = Table(
     name="metrics_lifecycle",
+    group="time",
     grain="one row per activity and period from the first day of the data to as_of",
     key=("activity", "period", "period_start"),
     columns=(
@@ -102,6 +103,7 @@ METRICS_LIFECYCLE = Table(
 
 METRICS_ACTIVE_USERS = Table(
     name="metrics_active_users",
+    group="time",
     grain="one row per activity and day from the first day of the data to as_of",
     key=("activity", "event_date"),
     columns=(
@@ -127,6 +129,7 @@ METRICS_ACTIVE_USERS = Table(
 
 METRICS_STICKINESS = Table(
     name="metrics_stickiness",
+    group="time",
     grain="one row per activity, period and number of active days that occurs",
     key=("activity", "period", "period_start", "active_days"),
     columns=(
@@ -145,6 +148,7 @@ METRICS_STICKINESS = Table(
 
 METRICS_COHORT_RETENTION = Table(
     name="metrics_cohort_retention",
+    group="time",
     grain="one row per cohort and window since the start of its users that has begun for one of "
     "them, by each way to make cohorts, activities and windows; and one over all cohorts",
     key=("cohort_by", "activity", "method", "period", "cohort_start", "period_number"),
@@ -218,6 +222,7 @@ METRICS_COHORT_RETENTION = Table(
 
 METRICS_REPEAT_PURCHASE = Table(
     name="metrics_repeat_purchase",
+    group="time",
     grain="one row per month of first purchase and number of a purchase day that somebody may "
     "reach; and one over all months",
     key=("cohort_start", "purchase_number"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from transforms.schema import dimensions, facts, metrics, operations, over_time
@@ -16,3 +16,11 @@ TABLES: tuple[Table, ...] = tuple(
 )
 
 TABLES_BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
+
+GROUPS: tuple[str, ...] = tuple(dict.fromkeys(table.group for table in TABLES if table.group))
+"""The groups of tables that a run can leave out."""
+
+
+def tables_without(groups: Collection[str]) -> tuple[Table, ...]:
+    """The tables of a run that leaves some groups out."""
+    return tuple(table for table in TABLES if table.group not in groups)

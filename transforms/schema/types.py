@@ -96,6 +96,7 @@ class Table:
             replaces the whole table.
         large: True where the table grows with the events. DuckDB then gets a view on the Parquet
             files rather than a copy: loading costs 1.4 microseconds a row, as much as the run.
+        group: What `--without` leaves out with it; None for the tables that are always there.
         row_checks: Rules beyond NOT NULL, accepted values and minimum.
         measures: Sums over the table; one of a name is equal in all tables that have it.
     """
@@ -108,6 +109,7 @@ class Table:
     cluster_by: tuple[str, ...] = ()
     appended: bool = False
     large: bool = False
+    group: str | None = None
     row_checks: tuple[RowCheck, ...] = ()
     measures: Mapping[str, pl.Expr] = field(default_factory=dict, hash=False)
 

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from transforms.analytics.calendar import Calendar, dates_of
-from transforms.analytics.user_days import ActiveDays, active_days
+from transforms.analytics.metrics.metric import Partial, Source, over_time
+from transforms.analytics.user_days import ActiveDays, UserDays, active_days
 from transforms.columnar.day_series import open_windows
 from transforms.columnar.money import rate
 from transforms.schema import ACTIVE_WINDOW_DAYS, ACTIVITIES, METRICS_ACTIVE_USERS
@@ -31,16 +32,13 @@ ACTIVE_USER_CHANGES: Final = pl.Schema(
 """Columns of the partial aggregate: by how much each number changes; all but `KEYS` add up."""
 
 
-def active_user_changes(days: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
+def active_user_changes(shard: UserDays) -> pl.DataFrame:
     """Partial aggregates of the users of one shard.
-
-    Args:
-        days: `combine_user_days` of the shard.
-        calendar: The days looked at.
 
     Returns:
         An `ACTIVE_USER_CHANGES` frame of the days on which a number may change.
     """
+    days, calendar = shard.days, shard.calendar
     return pl.concat(
         _changes(active_days(days, activity), calendar).select(
             pl.lit(activity).alias("activity"), pl.all()
@@ -96,3 +94,10 @@ def metrics_active_users(changes: pl.DataFrame, calendar: Calendar) -> pl.DataFr
             pl.when("monthly_is_complete").then(pl.col("stickiness", "weekly_of_monthly")),
         )
     )
+
+
+METRIC: Final = over_time(
+    METRICS_ACTIVE_USERS,
+    Partial("active_users", Source.USER_DAYS, ACTIVE_USER_CHANGES, KEYS, active_user_changes),
+    metrics_active_users,
+)

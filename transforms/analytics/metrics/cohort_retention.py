@@ -16,7 +16,8 @@ from transforms.analytics.calendar import (
     dates_of,
     first_days,
 )
-from transforms.analytics.user_days import ActiveDays, active_days
+from transforms.analytics.metrics.metric import Partial, Source, over_time
+from transforms.analytics.user_days import ActiveDays, UserDays, active_days
 from transforms.columnar.day_series import (
     BRACKET,
     CALENDAR,
@@ -91,13 +92,9 @@ are complete. Sums over windows make of them what a row tells.
 """
 
 
-def retention_sums(days: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
-    """Partial aggregates of the users of one shard: a `RETENTION_SUMS` frame.
-
-    Args:
-        days: `combine_user_days` of the shard.
-        calendar: The days looked at.
-    """
+def retention_sums(shard: UserDays) -> pl.DataFrame:
+    """Partial aggregates of the users of one shard: a `RETENTION_SUMS` frame."""
+    days, calendar = shard.days, shard.calendar
     active = active_days(days, "visit")
     dates = active.dates[active.numbers]
     bought = np.column_stack([days[name].to_numpy() for name in ("purchases", "orders")])
@@ -236,3 +233,10 @@ def _with_windows(sums: pl.DataFrame) -> pl.DataFrame:
         .rename({"ending": "eligible_users", "base_ending": "base_revenue"})
         .drop("revenue_ending")
     )
+
+
+METRIC: Final = over_time(
+    METRICS_COHORT_RETENTION,
+    Partial("cohort_retention", Source.USER_DAYS, RETENTION_SUMS, KEYS, retention_sums),
+    metrics_cohort_retention,
+)

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from transforms.analytics.calendar import Calendar, dates_of, first_days, period_indexes
-from transforms.analytics.user_days import ActiveDays, active_days
+from transforms.analytics.metrics.metric import Partial, Source, over_time
+from transforms.analytics.user_days import ActiveDays, UserDays, active_days
 from transforms.columnar.day_series import PERIOD_COUNTS, PERIOD_MONEY, follow_periods
 from transforms.columnar.money import MONEY, money_of_halves, rate
 from transforms.schema import ACTIVITIES, METRICS_LIFECYCLE, PERIODS, Period
@@ -35,16 +36,13 @@ LIFECYCLE_SUMS: Final = pl.Schema(
 """Columns of the partial aggregate; all but `KEYS` add up."""
 
 
-def lifecycle_sums(days: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
+def lifecycle_sums(shard: UserDays) -> pl.DataFrame:
     """Partial aggregates of the users of one shard.
-
-    Args:
-        days: `combine_user_days` of the shard.
-        calendar: The days looked at.
 
     Returns:
         A `LIFECYCLE_SUMS` frame of the periods in which somebody is active or was just before.
     """
+    days, calendar = shard.days, shard.calendar
     return pl.concat(
         _followed(active, period, calendar).select(
             pl.lit(activity).alias("activity"), pl.lit(period).alias("period"), pl.all()
@@ -142,3 +140,11 @@ def lifecycle_failures(table: pl.DataFrame) -> dict[str, int]:
     }
     failures = table.sort(KEYS).with_columns(**checks)
     return {name: int(failures[name].sum()) for name in checks}
+
+
+METRIC: Final = over_time(
+    METRICS_LIFECYCLE,
+    Partial("lifecycle", Source.USER_DAYS, LIFECYCLE_SUMS, KEYS, lifecycle_sums),
+    metrics_lifecycle,
+    lifecycle_failures,
+)

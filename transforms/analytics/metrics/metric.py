@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from transforms.analytics.calendar import Calendar
 from transforms.analytics.catalogue import Catalogue
 from transforms.schema import Table
 
@@ -24,7 +25,7 @@ class Source(Enum):
     """Of a session shard, `Sessions`."""
 
     USER_DAYS = auto()
-    """Of a user shard before all users are known, a frame of `users.user_days`."""
+    """Of a user shard before all users are known, `user_days.UserDays`."""
 
     USERS = auto()
     """Of a user shard, `users.DescribedUsers`."""
@@ -72,9 +73,11 @@ class Facts:
 
     Attributes:
         catalogue: Products and categories.
+        calendar: The days that the run looks at; None where no event was kept.
     """
 
     catalogue: Catalogue
+    calendar: Calendar | None
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,36 @@ class Metric:
         table: Its entry in the schema.
         partials: What it is made of; metrics may share one.
         finish: Makes its rows of the merged partials, by name, each with a row at most for a key.
+        checks: Counts the rows that break a rule between rows, by the names of the checks.
     """
 
     table: Table
     partials: tuple[Partial, ...]
     finish: Callable[[Mapping[str, pl.DataFrame], Facts], pl.DataFrame]
+    checks: Callable[[pl.DataFrame], Mapping[str, int]] | None = None
+
+
+def over_time(
+    table: Table,
+    partial: Partial,
+    finish: Callable[[pl.DataFrame, Calendar], pl.DataFrame],
+    checks: Callable[[pl.DataFrame], Mapping[str, int]] | None = None,
+) -> Metric:
+    """A metrics table over the days that a run looks at, of one partial aggregate.
+
+    Args:
+        table: Its entry in the schema.
+        partial: What it is made of.
+        finish: Makes its rows of the merged partial; not called where there are no days.
+        checks: See `Metric`.
+    """
+
+    def rows(partials: Mapping[str, pl.DataFrame], facts: Facts) -> pl.DataFrame:
+        if facts.calendar is None:
+            return table.empty_frame()
+        return finish(partials[partial.name], facts.calendar)
+
+    return Metric(table, (partial,), rows, checks)
 
 
 COUNT: Final = pl.Int64()

@@ -18,7 +18,7 @@ from transforms.analytics.calendar import (
 from transforms.analytics.metrics.funnel import SESSION_FUNNEL
 from transforms.analytics.metrics.metric import COUNT, Facts, Metric, Partial, Source
 from transforms.analytics.sessions import Sessions
-from transforms.analytics.user_days import active_days
+from transforms.analytics.user_days import UserDays, active_days
 from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS
 from transforms.columnar.kernels import Integers
 from transforms.columnar.key_index import number_keys
@@ -40,16 +40,9 @@ EVENT_DAYS: Final = Partial(
 )
 
 
-def period_users(days: pl.DataFrame) -> pl.DataFrame:
-    """Distinct users and orders by period, of the users of one shard; over shards they add up.
-
-    Args:
-        days: `combine_user_days` of the shard.
-
-    Returns:
-        Columns `period`, `period_start`, `users`, `purchasing_users`, `orders`.
-    """
-    found = []
+def period_users(shard: UserDays) -> pl.DataFrame:
+    """Distinct users and orders of a shard by period; over shards they add up."""
+    days, found = shard.days, []
     for users, active in (
         ("users", active_days(days, "visit")),
         ("purchasing_users", active_days(days, "purchase")),

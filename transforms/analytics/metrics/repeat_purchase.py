@@ -13,6 +13,8 @@ from typing import Final
 import polars as pl
 
 from transforms.analytics.calendar import Calendar, period_starts
+from transforms.analytics.metrics.metric import Partial, Source, over_time
+from transforms.analytics.user_days import UserDays
 from transforms.columnar.money import divide_half_up, rate
 from transforms.schema import (
     LAST_PURCHASE_NUMBER,
@@ -47,13 +49,9 @@ REPURCHASE_COUNTS: Final = pl.Schema(
 """
 
 
-def repurchase_counts(days: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
-    """Partial aggregates of the users of one shard: a `REPURCHASE_COUNTS` frame.
-
-    Args:
-        days: `combine_user_days` of the shard.
-        calendar: The days looked at.
-    """
+def repurchase_counts(shard: UserDays) -> pl.DataFrame:
+    """Partial aggregates of the users of one shard: a `REPURCHASE_COUNTS` frame."""
+    days, calendar = shard.days, shard.calendar
     dates = days.select("user_id", "event_date", "purchases")
     bought = dates.filter(pl.col("purchases") > 0).select(
         "user_id",
@@ -192,3 +190,10 @@ def kaplan_meier_median(reached: dict[int, int], left: dict[int, int]) -> int | 
                 return days
         at_risk -= reached.get(days, 0) + left.get(days, 0)
     return None
+
+
+METRIC: Final = over_time(
+    METRICS_REPEAT_PURCHASE,
+    Partial("repeat_purchase", Source.USER_DAYS, REPURCHASE_COUNTS, KEYS, repurchase_counts),
+    metrics_repeat_purchase,
+)

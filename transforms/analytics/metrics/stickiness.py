@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from transforms.analytics.calendar import Calendar, dates_of, first_days
-from transforms.analytics.user_days import active_days
+from transforms.analytics.metrics.metric import Partial, Source, over_time
+from transforms.analytics.user_days import UserDays, active_days
 from transforms.columnar.key_index import number_keys
 from transforms.columnar.money import rate
 from transforms.schema import ACTIVITIES, METRICS_STICKINESS, Period
@@ -29,12 +30,9 @@ ACTIVE_DAY_COUNTS: Final = pl.Schema(
 """Columns of the partial aggregate; `users` add up."""
 
 
-def active_day_counts(days: pl.DataFrame) -> pl.DataFrame:
-    """Partial aggregates of the users of one shard: an `ACTIVE_DAY_COUNTS` frame.
-
-    Args:
-        days: `combine_user_days` of the shard.
-    """
+def active_day_counts(shard: UserDays) -> pl.DataFrame:
+    """Partial aggregates of the users of one shard: an `ACTIVE_DAY_COUNTS` frame."""
+    days = shard.days
     found = []
     for activity in ACTIVITIES:
         active = active_days(days, activity)
@@ -76,3 +74,10 @@ def metrics_stickiness(counts: pl.DataFrame, calendar: Calendar) -> pl.DataFrame
             .otherwise(is_complete[1]),
         )
     )
+
+
+METRIC: Final = over_time(
+    METRICS_STICKINESS,
+    Partial("stickiness", Source.USER_DAYS, ACTIVE_DAY_COUNTS, KEYS, active_day_counts),
+    metrics_stickiness,
+)

@@ -27,7 +27,7 @@ setup(
     package_data={"": ["**/*.sql", "**/*.html.j2", "**/*.css", "**/*.js"]},
     install_requires=runtime_requirements(),
     entry_points={
-        "console_scripts": ["customer-analytics = pipelines.customer_analytics:command"],
+        "console_scripts": ["customer-analytics = pipelines.console:command"],
     },
     classifiers=[
         "Environment :: Console",

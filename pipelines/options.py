@@ -1,30 +1,54 @@
-"""Every option of the pipeline, once: the command line, the flex template and the docs use it."""
+"""Every option of the pipeline, once: the command line, the flex template and the docs use it.
+
+Nothing that is slow to import is imported here: help and mistakes are answered at once.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
-from transforms.rules import Rules, UserThresholds
+from transforms.rules import MOST_DAYS, MOST_EVENTS_PER_SESSION, MOST_SECONDS, Rules, UserThresholds
+from transforms.version import code_version
 
 
 class UsageError(Exception):
     """The command is wrong; the message says what and how to put it right."""
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def _whole(unit: str, most: int) -> dict[str, Any]:
+    """What an option of a whole number is like: from 1 to a most, of a unit."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not 1 <= value <= most:
+            raise ValueError
+        return value
+
+    return {
+        "parse": parse,
+        "expected": f"a whole number{unit}, from 1 to {most:,}",
+        "pattern": f"^({pattern_up_to(most)})$",
+    }
+
+
+def pattern_up_to(most: int) -> str:
+    """A regular expression of the whole numbers from 1 to a most, written without zeros before."""
+    digits = str(most)
+    patterns = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else []
+    for place, digit in enumerate(digits):
+        lowest = 0 if place else 1
+        if lowest < int(digit):
+            rest = len(digits) - place - 1
+            lower = f"[{lowest}-{int(digit) - 1}]"
+            patterns.append(digits[:place] + lower + (f"[0-9]{{{rest}}}" if rest else ""))
+    return "|".join([*patterns, digits])
 
 
 def _ratio(text: str) -> float:
@@ -32,6 +56,15 @@ def _ratio(text: str) -> float:
     if not 0 <= value <= 1 or math.isnan(value):
         raise ValueError
     return value
+
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError
+    return text.lower()
 
 
 def _text(text: str) -> str:
@@ -48,7 +81,12 @@ def _flag(text: str) -> bool:
 
 def _folder(text: str) -> str:
     folder = text.rstrip("/") or text[:1]
-    if not folder.strip() or ("://" in folder and not re.fullmatch(_FOLDER, folder)):
+    if re.match("[A-Za-z][A-Za-z0-9+.-]*:/", folder):
+        if not re.fullmatch(_FOLDER, folder):
+            raise ValueError
+        return folder
+    folder = str(Path(folder).expanduser()) if folder.startswith("~") else folder
+    if not folder.strip() or re.search(_PATTERN_CHARACTERS, folder):
         raise ValueError
     return folder
 
@@ -110,15 +148,14 @@ _FLAG: Final[dict[str, Any]] = {
 }
 # A bucket, and names without what a glob or a URL would take for something else.
 _FOLDER: Final = "^gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[A-Za-z0-9._=+-]+)*/?$"
+# What readers of Parquet files take for a pattern or a list, whatever it is escaped with.
+_PATTERN_CHARACTERS: Final = r"[*?\[\],\\\\]"
 _DATASET: Final = "^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\\.[A-Za-z0-9_]{1,1024}$"
 _LOCATION: Final = "^([A-Za-z]{2}|[a-z]+-[a-z]+[0-9]+)$"
 _RUN_ID: Final = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _PUBLISHING: Final = "BigQuery and resuming"
-_DAYS: Final[dict[str, Any]] = {
-    "parse": _positive,
-    "expected": "a whole number of days, at least 1",
-}
-_WHOLE: Final = "^[1-9][0-9]*$"
+_DAYS: Final = _whole(" of days", MOST_DAYS)
+_RULES: Final = Rules()
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -141,7 +178,7 @@ OPTIONS: tuple[Option, ...] = (
         "gs://bucket/warehouse",
         parse=_folder,
         required=True,
-        expected="a local folder or gs://BUCKET/FOLDER",
+        expected="a local folder, its name without * ? [ ] , \\ and ://, or gs://BUCKET/FOLDER",
         pattern=_FOLDER,
         parameter_type="GCS_WRITE_FOLDER",
     ),
@@ -153,6 +190,18 @@ OPTIONS: tuple[Option, ...] = (
         "GB and US dollars; read and write nothing else.",
         command_line_only=True,
         **_FLAG,
+    ),
+    Option(
+        "log_level",
+        "Input and output",
+        "Log level",
+        "What is shown of what Beam and other libraries log: messages of this level and above, of "
+        f"{', '.join(LOG_LEVELS)}. What fails a run is said in any case.",
+        "warning",
+        parse=_log_level,
+        expected=f"one of {', '.join(LOG_LEVELS)}",
+        pattern=f"^({'|'.join(LOG_LEVELS)})$",
+        default="critical",
     ),
     Option(
         "max_rejected_ratio",
@@ -229,10 +278,8 @@ OPTIONS: tuple[Option, ...] = (
         "Session timeout",
         "Seconds between neighbouring events beyond which the next session starts.",
         "1800",
-        parse=_positive,
-        expected="a whole number of seconds, at least 1",
-        pattern=_WHOLE,
-        default=3600,
+        default=_RULES.session_timeout_seconds,
+        **_whole(" of seconds", MOST_SECONDS),
     ),
     Option(
         "churn_threshold_days",
@@ -240,8 +287,7 @@ OPTIONS: tuple[Option, ...] = (
         "Churn threshold",
         "Days without purchase and activity beyond which a buyer counts as churned.",
         "60",
-        pattern=_WHOLE,
-        default=60,
+        default=_RULES.thresholds.churn_days,
         **_DAYS,
     ),
     Option(
@@ -250,8 +296,7 @@ OPTIONS: tuple[Option, ...] = (
         "At-risk threshold",
         "Days without purchase beyond which a buyer counts as at risk.",
         "45",
-        pattern=_WHOLE,
-        default=45,
+        default=_RULES.thresholds.at_risk_days,
         **_DAYS,
     ),
     Option(
@@ -260,8 +305,7 @@ OPTIONS: tuple[Option, ...] = (
         "Declining threshold",
         "Days without purchase beyond which a buyer counts as declining.",
         "30",
-        pattern=_WHOLE,
-        default=30,
+        default=_RULES.thresholds.declining_days,
         **_DAYS,
     ),
     Option(
@@ -270,10 +314,8 @@ OPTIONS: tuple[Option, ...] = (
         "Session outlier ratio",
         "Events per session beyond which a user's sessions count as anomalous.",
         "200",
-        parse=_positive,
-        expected="a whole number, at least 1",
-        pattern=_WHOLE,
-        default=200,
+        default=_RULES.thresholds.session_outlier_ratio,
+        **_whole("", MOST_EVENTS_PER_SESSION),
     ),
     Option(
         "cohort_observation_window_days",
@@ -281,8 +323,7 @@ OPTIONS: tuple[Option, ...] = (
         "Cohort observation window",
         "Days for which a customer of a churn cohort must have been observed.",
         "90",
-        pattern=_WHOLE,
-        default=90,
+        default=_RULES.cohort_observation_window_days,
         **_DAYS,
     ),
 )
@@ -295,6 +336,7 @@ class RunOptions:
     input: tuple[str, ...]
     output: str
     estimate: bool
+    log_level: str
     max_rejected_ratio: float
     bigquery_dataset: str | None
     create_dataset: bool
@@ -325,9 +367,9 @@ class RunOptions:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The options as JSON values."""
+        """The options as JSON values, without those that are about the command alone."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["estimate"]
+        del values["estimate"], values["log_level"]
         return values | {
             "input": list(self.input),
             "as_of": self.as_of and self.as_of.isoformat(),
@@ -349,8 +391,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-class _BeamParser(_Parser, _BeamArgumentParser):
-    """A parser of Beam's options that raises instead of leaving."""
+class _ShowVersion(argparse.Action):
+    """Looks the version up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"{parser.prog} {code_version()}")
+        parser.exit()
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
@@ -377,9 +423,17 @@ def argument_parser(*, is_complete: bool = True) -> argparse.ArgumentParser:
         "funnel and churn tables.",
         epilog="Beam's own options, such as --runner, --project or --temp_location, pass through. "
         "Without --runner the pipeline runs here, on all cores. "
-        "Exit codes: 0 published, 1 the run failed, 2 the command was wrong.",
+        "Exit codes: 0 published, 1 the run failed, 2 the command was wrong; stopped by a signal: "
+        "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version",
+        action=_ShowVersion,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="show the version and exit",
     )
     groups: dict[str, Any] = {}
     for option in OPTIONS:
@@ -423,7 +477,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
         parsed, beam_arguments = argument_parser().parse_known_args(list(arguments))
     except UsageError:
         # A misspelt option is what is wrong, not that the required one is missing for it.
-        require_known(argument_parser(is_complete=False).parse_known_args(list(arguments))[1])
+        _require_known(argument_parser(is_complete=False).parse_known_args(list(arguments))[1])
         raise
     values = vars(parsed)
     for option in OPTIONS:
@@ -433,7 +487,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
             )
     options = RunOptions(**values)
     _require_together(options)
-    require_known(beam_arguments)
+    _require_known(beam_arguments)
     return options, beam_arguments
 
 
@@ -457,20 +511,13 @@ def _require_together(options: RunOptions) -> None:
                 )
 
 
-def require_known(beam_arguments: Sequence[str]) -> None:
+def _require_known(beam_arguments: Sequence[str]) -> None:
     """Check that Beam knows the options which are not ours; by itself it would ignore them.
 
     Raises:
         UsageError: Names the first that it does not know, and the nearest that exists.
     """
-    parser = _BeamParser(allow_abbrev=False)
-    for subclass in PipelineOptions.__subclasses__():
-        subclass._add_argparse_args(parser)  # noqa: SLF001 - the way Beam itself collects them
-    _, unknown = parser.parse_known_args(list(beam_arguments))
-    if unknown:
-        known = [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001
-        known += [f"--{option.name}" for option in OPTIONS]
-        name = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else "; see --help"
-        raise UsageError(f"unknown option {unknown[0]}{hint}")
+    if beam_arguments:
+        from pipelines.beam_options import require_known  # noqa: PLC0415 - slow to import
+
+        require_known(beam_arguments, [f"--{option.name}" for option in OPTIONS])

@@ -60,8 +60,8 @@ def check(options: RunOptions, run_id: str) -> list[InputFile]:
         problems: list[str] = []
         files: list[InputFile] = []
         try:
-            files = _match_inputs(options)
-        except (_ProblemError, InputError) as error:
+            files = find_inputs(options)
+        except (UsageError, InputError) as error:
             problems.append(str(error))
         problems += destination.result()
     if problems:
@@ -69,16 +69,24 @@ def check(options: RunOptions, run_id: str) -> list[InputFile]:
     return files
 
 
-def _match_inputs(options: RunOptions) -> list[InputFile]:
+def find_inputs(options: RunOptions) -> list[InputFile]:
+    """Find the input files and read their headers.
+
+    Raises:
+        InputError: The input does not exist or has the wrong header.
+        UsageError: It cannot be listed.
+    """
     try:
         return match_inputs(options.input)
     except BeamIOError as error:
         causes = error.exception_details or {}
         why = next((cause for cause in causes.values() if isinstance(cause, Exception)), error)
-        raise _ProblemError(
-            f"--input: {' '.join(options.input)} cannot be listed ({describe(why)}); "
-            f"try: gcloud storage ls '{options.input[0]}'"
-        ) from error
+    except (GoogleAuthError, OSError, ValueError) as error:
+        why = error
+    raise UsageError(
+        f"--input: {' '.join(options.input)} cannot be listed ({describe(why)}); "
+        f"try: {'gcloud storage ls' if in_bucket(options.input[0]) else 'ls'} '{options.input[0]}'"
+    ) from why
 
 
 def _destination_problems(options: RunOptions, run_id: str) -> list[str]:

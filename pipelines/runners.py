@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import argparse
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     SetupOptions,
@@ -17,9 +20,13 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
 from pipelines.options import RunOptions, UsageError
+from transforms.ingest.files import InputFile
+from transforms.shuffle import sizing
 from transforms.warehouse.gcs import in_bucket
 
 LOCAL: Final = ("DirectRunner", "FnApiRunner")
@@ -62,6 +69,11 @@ def read_beam_options(arguments: list[str], options: RunOptions) -> PipelineOpti
     )
     name = runner_name(beam_options)
     if name in LOCAL:
+        if beam_options.view_as(DirectOptions).direct_running_mode == "multi_processing":
+            raise UsageError(
+                "--direct_running_mode=multi_processing: the workers of a local run are threads of "
+                "one process; leave it out"
+            )
         return beam_options
     beam_options.view_as(StandardOptions).runner = name
     problems = PipelineOptionsValidator(beam_options, create_runner(name)).validate()
@@ -92,6 +104,43 @@ def _dataflow_problems(beam_options: PipelineOptions, options: RunOptions) -> li
     return problems
 
 
+def choose_local_workers(
+    beam_options: PipelineOptions, given: int | None, files: Sequence[InputFile]
+) -> int:
+    """Set how many workers the local runner has; return their number.
+
+    Args:
+        beam_options: Beam's options.
+        given: The number asked for: 0 for one a core, None where none was asked for.
+        files: The input, of which a small one takes one worker.
+    """
+    is_small = sum(file.csv_bytes for file in files) < sizing.SMALL_BYTES
+    workers = (1 if is_small else _cores()) if given is None else given or _cores()
+    beam_options.view_as(DirectOptions).direct_num_workers = workers
+    return workers
+
+
+def workers_given(beam_arguments: list[str]) -> int | None:
+    """The number of local workers that a command line asks for; Beam takes none for one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--direct_num_workers", type=int)
+    number: int | None = parser.parse_known_args(beam_arguments)[0].direct_num_workers
+    return number
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_runner(workers: int) -> FnApiRunner:
+    """Beam's local runner, with a thread for each worker.
+
+    Nearly all of the work is in functions that let go of the interpreter's lock, so threads keep
+    all cores busy, without importing Beam and holding its memory once for each of them.
+    """
+    return FnApiRunner(EmbeddedPythonGrpcEnvironment.default() if workers > 1 else None)
+
+
 def only_stages(beam_options: PipelineOptions) -> bool:
     """True where the job is left to another process to start, as in a flex template's launch."""
     return bool(beam_options.view_as(GoogleCloudOptions).template_location)
@@ -106,7 +155,6 @@ def execute(pipeline: beam.Pipeline) -> PipelineResult | None:
     Raises:
         Exception: The pipeline failed; the type is the runner's.
     """
-    logging.getLogger("PrismRunner").setLevel(logging.CRITICAL)
     result: Any = pipeline.run()
     cloud = pipeline.options.view_as(GoogleCloudOptions)
     if only_stages(pipeline.options):

@@ -43,8 +43,13 @@ def parameter(option: Option) -> dict[str, Any]:
         "regexes": [option.pattern],
     }
     if option.default is not None:
-        described["defaultValue"] = json.dumps(option.default)
+        described["defaultValue"] = _default_text(option)
     return described
+
+
+def _default_text(option: Option) -> str:
+    """An option's default as a form gives it."""
+    return option.default if isinstance(option.default, str) else json.dumps(option.default)
 
 
 def metadata() -> str:
@@ -93,7 +98,7 @@ def _option_problems() -> Iterator[str]:
     for option in OPTIONS:
         texts = [option.example]
         if option.default is not None:
-            texts.append(json.dumps(option.default))
+            texts.append(_default_text(option))
         for text in texts:
             if not re.search(option.pattern, text):
                 yield f"--{option.name}: its pattern {option.pattern} refuses {text}"

@@ -1,4 +1,4 @@
-"""The options that decide values."""
+"""The options that decide values: defaults and bounds. Light to import, for the command line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ History = Literal["none", "day", "week", "month"]
 
 HISTORIES: Final[tuple[History, ...]] = get_args(History)
 """How often the states of customers are kept; `none`: only as they are at last."""
+
+MOST_DAYS: Final = 36_500
+"""Days that a threshold may be: a century, and far from where dates overflow."""
+
+MOST_SECONDS: Final = 31 * 86_400
+"""Seconds that a gap within a session may be: a month."""
+
+MOST_EVENTS_PER_SESSION: Final = 1_000_000
+"""Events per session that a threshold may be."""
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_an_interrupted_wait_cancels_the_job(cloud, job, dataflow):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=SECONDS)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "interrupted" in error
     assert dataflow.requested_states == ["JOB_STATE_CANCELLED"]
     assert not held(cloud)

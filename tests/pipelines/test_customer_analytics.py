@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import customer_analytics, generate_events
+from pipelines import generate_events
 from tests.oracle.compare import assert_tables_equal
 from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import (
@@ -83,8 +83,7 @@ def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     patch.setattr(stores, "_INLINE_BYTES", sizes["inline_bytes"])
     patch.setattr(ntile, "_SAMPLES", sizes["samples"])
     patch.setattr(
-        customer_analytics,
-        "split_files",
+        "pipelines.run.split_files",
         lambda files, _: ingest_files.split_files(files, sizes["readers"]),
     )
     if sizes["inline"]:

@@ -55,3 +55,9 @@ def test_nothing_runs(tmp_path, capsys):
 def test_the_flag_takes_true_or_false(value, capsys):
     assert customer_analytics.main(["--input=a", "--output=b", f"--estimate={value}"]) == 2
     assert "is not true or false" in capsys.readouterr().err
+
+
+def test_an_input_that_cannot_be_listed_is_a_wrong_command(capsys):
+    assert customer_analytics.main(["--input=s3://a/b", "--output=b", "--estimate"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("customer-analytics: --input: s3://a/b cannot be listed (")

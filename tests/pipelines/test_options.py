@@ -16,12 +16,13 @@ import polars as pl
 import pytest
 
 from pipelines import customer_analytics, generate_events
-from pipelines.options import OPTIONS, UsageError, parse_arguments
+from pipelines.options import OPTIONS, UsageError, parse_arguments, pattern_up_to
 from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import ROOT, arguments, published, run, start, wait_until
 from transforms.audit.checks import checked
 from transforms.schema import DATA_QUALITY, Severity
+from transforms.shuffle import sizing
 from transforms.steps import publish
 
 HEADER = ",".join(COLUMNS)
@@ -43,7 +44,7 @@ def large_csv(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("large") / "large.csv"
     arguments = ["--rows", "400000", "--seed", "1", "--output", str(path)]
     assert generate_events.main(arguments) == 0
-    assert path.stat().st_size > 2 * customer_analytics._SMALL_BYTES
+    assert path.stat().st_size > 2 * sizing.SMALL_BYTES
     return path
 
 
@@ -128,14 +129,17 @@ def test_options_of_beam_pass_through():
         (["stray"], "unknown option stray"),
         (["--as_of=2020-02-30"], "'2020-02-30' is not a date like 2020-04-30"),
         (["--as_of", "yesterday"], "'yesterday' is not a date like 2020-04-30"),
-        (["--session_timeout_seconds=0"], "'0' is not a whole number of seconds, at least 1"),
+        (
+            ["--session_timeout_seconds=0"],
+            "'0' is not a whole number of seconds, from 1 to 2,678,400",
+        ),
         (["--session_timeout_seconds=1.5"], "'1.5' is not a whole number of seconds"),
-        (["--churn_threshold_days=-1"], "'-1' is not a whole number of days, at least 1"),
-        (["--session_outlier_ratio=many"], "'many' is not a whole number, at least 1"),
+        (["--churn_threshold_days=-1"], "'-1' is not a whole number of days, from 1 to 36,500"),
+        (["--session_outlier_ratio=many"], "'many' is not a whole number, from 1 to 1,000,000"),
         (["--max_rejected_ratio=2"], "'2' is not a number from 0 to 1"),
         (["--max_rejected_ratio=nan"], "'nan' is not a number from 0 to 1"),
         (["--max_rejected_ratio=-0.1"], "'-0.1' is not a number from 0 to 1"),
-        (["--output="], "'' is not a local folder or gs://BUCKET/FOLDER"),
+        (["--output="], "'' is not a local folder, its name without"),
         (["--as_of"], "expected one argument"),
     ],
 )
@@ -169,7 +173,7 @@ def test_the_help_groups_the_options_with_their_units_and_defaults(capsys):
         assert option.help.split(";")[0] in text
         if option.default and not option.flag:
             assert f"Default: {option.default}." in text
-    assert "Exit codes: 0 published, 1 the run failed, 2 the command was wrong." in text
+    assert "Exit codes: 0 published, 1 the run failed, 2 the command was wrong; stopped" in text
     assert len({option.name for option in OPTIONS}) == len(OPTIONS)
 
 
@@ -178,6 +182,47 @@ def test_the_example_of_every_option_is_one_it_takes():
         for part in option.example.split(",") if option.several else [option.example]:
             assert option.parse(part) is not None
         assert re.fullmatch(option.pattern, option.example), option.name
+
+
+@pytest.mark.parametrize("most", [1, 9, 10, 11, 99, 100, 101, 120, 989, 1000, 2013])
+def test_a_pattern_lets_the_whole_numbers_up_to_a_most_through(most):
+    pattern = re.compile(f"^({pattern_up_to(most)})$")
+    numbers = range(11 * most + 2)
+    assert [n for n in numbers if pattern.search(str(n))] == list(range(1, most + 1))
+    assert not pattern.search("01")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("session_timeout_seconds", 31 * 86_400),
+        ("churn_threshold_days", 36_500),
+        ("at_risk_threshold_days", 36_500),
+        ("declining_threshold_days", 36_500),
+        ("cohort_observation_window_days", 36_500),
+        ("session_outlier_ratio", 1_000_000),
+    ],
+)
+def test_numbers_have_an_upper_bound_here_and_in_the_form(name, most):
+    (option,) = (option for option in OPTIONS if option.name == name)
+    options, _ = parse_arguments([*REQUIRED, f"--{name}={most}"])
+    assert getattr(options, name) == most
+    assert re.search(option.pattern, str(most))
+    with pytest.raises(UsageError, match=f"from 1 to {most:,}; for example"):
+        parse_arguments([*REQUIRED, f"--{name}={most + 1}"])
+    assert not re.search(option.pattern, str(most + 1))
+
+
+@pytest.mark.parametrize("name", ["[v2]", "a,b", "q?x", "v*", "back\\slash", "gs:/x", "file:///x"])
+def test_an_output_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(UsageError, match="is not a local folder, its name without"):
+        parse_arguments(["--input=a", f"--output={name}"])
+
+
+def test_a_home_in_an_output_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    options, _ = parse_arguments(["--input=a", "--output=~/w/"])
+    assert options.output == "/home/someone/w"
 
 
 # Inputs -------------------------------------------------------------------------------------------
@@ -309,7 +354,7 @@ def test_an_interrupted_run_says_so_once_and_leaves_the_last_good_state(
     wait_until(spilled(output), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert out == ""
     assert without_progress(err) == ["customer-analytics: interrupted; nothing was published"]
     assert published(output) == before

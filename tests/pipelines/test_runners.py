@@ -2,13 +2,25 @@
 
 import pytest
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     PipelineOptions,
     SetupOptions,
     StandardOptions,
 )
 
+from pipelines import runners
 from pipelines.options import UsageError, parse_arguments
-from pipelines.runners import only_stages, read_beam_options, runner_name, wait
+from pipelines.runners import (
+    choose_local_workers,
+    only_stages,
+    read_beam_options,
+    runner_name,
+    wait,
+    workers_given,
+)
+from tests.oracle.grammar import COLUMNS
+from transforms.ingest.files import InputFile
+from transforms.ingest.grammar import parse_header
 
 OPTIONS, _ = parse_arguments(["--input=events.csv", "--output=warehouse"])
 
@@ -72,3 +84,31 @@ def test_an_interrupted_wait_cancels():
     with pytest.raises(KeyboardInterrupt):
         wait(result)
     assert result.cancelled
+
+
+def input_file(size: int) -> InputFile:
+    return InputFile("events.csv", size, size, parse_header(",".join(COLUMNS).encode(), ""), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "workers"),
+    [
+        ([], 1 << 30, 3),
+        ([], 1 << 10, 1),
+        (["--direct_num_workers=1"], 1 << 30, 1),
+        (["--direct_num_workers", "2"], 1 << 30, 2),
+        (["--direct_num_workers=2"], 1 << 10, 2),
+        (["--direct_num_workers=0"], 1 << 30, 3),
+    ],
+)
+def test_as_many_workers_as_asked_for_or_as_there_is_work_for(given, size, workers, monkeypatch):
+    monkeypatch.setattr(runners, "_cores", lambda: 3)
+    options = read_beam_options(given, OPTIONS)
+    chosen = choose_local_workers(options, workers_given(given), [input_file(size)])
+    assert chosen == options.view_as(DirectOptions).direct_num_workers == workers
+
+
+def test_local_workers_are_not_processes():
+    given = ["--direct_running_mode=multi_processing"]
+    with pytest.raises(UsageError, match="threads of one process; leave it out"):
+        read_beam_options(given, OPTIONS)

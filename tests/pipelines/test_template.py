@@ -18,6 +18,7 @@ CHECKED_FILES = (
     *("setup.py", "templates/Dockerfile", "templates/launch.py", "templates/metadata.json"),
 )
 PARAMETERS = json.loads(template.metadata())["parameters"]
+OPTIONS_BY_NAME = {option.name: option for option in OPTIONS}
 FORM_OPTIONS = [option for option in OPTIONS if not option.command_line_only]
 
 
@@ -58,7 +59,7 @@ def test_a_parameter_in_full():
         "groupName": "Rules",
         "isOptional": True,
         "paramType": "NUMBER",
-        "regexes": ["^[1-9][0-9]*$"],
+        "regexes": [OPTIONS_BY_NAME["session_timeout_seconds"].pattern],
         "defaultValue": "3600",
     }
 

@@ -75,7 +75,8 @@ class AuditAndPublish(beam.DoFn):
             row, files = self._audit(staged, audit, samples)
             names = [f"{file.table}/{Path(file.path).name}" for file in files]
             manifest = manifest_of(row) | {"files": names}
-            local.publish(Path(run.output), run.run_id, files, manifest)
+            with local.PUBLICATION:
+                local.publish(Path(run.output), run.run_id, files, manifest)
         yield run.run_id
 
     def _audit(

@@ -400,6 +400,12 @@ def _sweep(
     folder.delete(name for name in objects if name not in named and not name.startswith(kept))
 
 
+def is_current(output: str, run_id: str) -> bool:
+    """True where the current state is of this run."""
+    current = Folder(output).read(MANIFEST)
+    return current is not None and current.document["run_id"] == run_id
+
+
 def table_files(output: str, table: Table) -> list[str]:
     """The gs:// paths of a table's files in the current state."""
     current = Folder(output).read(MANIFEST)

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,14 @@ REPORT: Final = "report.html"
 
 
 _LOCK: Final = "_lock"
+
+PUBLICATION: Final = threading.Lock()
+"""Held while this process publishes a state: a run that is stopped is cleared up before or after.
+
+Which comes first decides: what was cleared up cannot be published, what is published stays.
+"""
+
+_CLEARINGS: Final = 20  # workers that a stop overtook may still write for a moment
 
 
 @contextmanager
@@ -100,7 +109,10 @@ def spill_folder(output: Path) -> Path:
 
 def clear_staging(output: Path) -> None:
     """Remove what is staged, spilled or left over; published tables are elsewhere."""
-    shutil.rmtree(output / STAGING, ignore_errors=True)
+    for _ in range(_CLEARINGS):
+        shutil.rmtree(output / STAGING, ignore_errors=True)
+        if not (output / STAGING).exists():
+            break
 
 
 @contextmanager
@@ -117,7 +129,8 @@ def workspace(output: Path, run_id: str, *, spill: bool) -> Iterator[tuple[str, 
         try:
             yield str(staging), str(spill_folder(output)) if spill else None
         finally:
-            clear_staging(output)
+            with PUBLICATION:
+                clear_staging(output)
 
 
 def is_current(output: Path, run_id: str) -> bool:

@@ -11,7 +11,6 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import polars as pl
@@ -20,15 +19,8 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.audit.balance import DROP_REASONS
 from transforms.rules import Rules
 from transforms.schema import PIPELINE_RUNS, REJECT_REASONS
+from transforms.version import code_version
 from transforms.warehouse import bigquery, gcs, local
-
-
-def code_version() -> str:
-    """The version of this program, as installed."""
-    try:
-        return metadata.version("estore-analytics")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 @dataclass(frozen=True)

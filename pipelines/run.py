@@ -1,0 +1,205 @@
+"""One run: preflight, the graph on its runner, and the truth about what it came to."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from pipelines import console, estimate, preflight, runners
+from pipelines.customer_analytics import build_pipeline
+from pipelines.failures import translate_failure
+from pipelines.metrics import Totals, read_totals
+from pipelines.options import RunOptions, UsageError
+from pipelines.progress import reporting
+from pipelines.summary import summarize
+from transforms.ingest.files import InputFile, split_files
+from transforms.shuffle import sizing
+from transforms.steps.plan import Plan
+from transforms.warehouse import gcs, local
+from transforms.warehouse.publishing import Run, publish_audited
+
+
+def new_run_id(now: dt.datetime) -> str:
+    """An id that sorts by time and differs between runs of the same second."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
+    """Run the pipeline and print its summary; or print an estimate of what it would need.
+
+    A run is published once readers see its tables. What happens to it after that is a warning.
+
+    Raises:
+        InputError: The input does not exist or has the wrong header.
+        UsageError: Something else that the run needs is missing.
+        RunError: The run failed.
+        StoppedBySignal: It was stopped.
+    """
+    if options.estimate:
+        print(estimate.describe(estimate.estimate(preflight.find_inputs(options))))
+        return
+    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+    attempt = _Attempt(options, options.run_id or new_run_id(started), started)
+    try:
+        with console.stoppable():
+            attempt.run(beam_arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        if not attempt.is_published():
+            if isinstance(error, console.StoppedBySignal) and attempt.is_audited():
+                error.outcome = (
+                    f"run {attempt.run_id} has passed its audit, and may be published in part; "
+                    f"go on with it by --run_id={attempt.run_id}"
+                )
+            translated = translate_failure(error, options.output)
+            if translated is error:
+                raise
+            raise translated from error
+        console.say(f"run {attempt.run_id} is published; afterwards: {_described(error, options)}")
+    if attempt.only_stages:
+        return
+    try:
+        print(
+            summarize(options, attempt.run_id, time.perf_counter() - clock, attempt.totals),
+            flush=True,
+        )
+    except Exception as error:  # noqa: BLE001 - the run is published, whatever this is
+        console.say(
+            f"run {attempt.run_id} is published; its summary failed: {_described(error, options)}"
+        )
+
+
+class _Attempt:
+    """What is known of a run while it is tried.
+
+    Attributes:
+        run_id: The run.
+        totals: What its engine counted, once it is done.
+        only_stages: Whether the job was left to another process to start.
+    """
+
+    def __init__(self, options: RunOptions, run_id: str, started: dt.datetime) -> None:
+        self.run_id = run_id
+        self.totals: Totals | None = None
+        self.only_stages = False
+        self._options = options
+        self._started = started
+        self._may_publish = False
+
+    def run(self, beam_arguments: list[str]) -> None:
+        """Check what the run needs, then run or resume it."""
+        options = self._options
+        beam_options = runners.read_beam_options(beam_arguments, options)
+        files = preflight.check(options, self.run_id)
+        is_local = runners.runner_name(beam_options) in runners.LOCAL
+        workers = None
+        if is_local:
+            given = runners.workers_given(beam_arguments)
+            workers = runners.choose_local_workers(beam_options, given, files)
+        with self._workspace(beam_options, spill=is_local) as (staging, spill):
+            # A run of a given id may be published already, and then not by this attempt.
+            self._may_publish = options.run_id is None or not self._is_current()
+            if not resume(options, self.run_id):
+                self._compute(files, beam_options, workers, staging, spill)
+
+    def _workspace(
+        self, beam_options: PipelineOptions, *, spill: bool
+    ) -> AbstractContextManager[tuple[str, str | None]]:
+        output = self._options.output
+        if gcs.in_bucket(output):
+            hand_over = runners.only_stages(beam_options)
+            return gcs.workspace(output, self.run_id, spill=spill, hand_over=hand_over)
+        return local.workspace(Path(output), self.run_id, spill=spill)
+
+    def _compute(
+        self,
+        files: Sequence[InputFile],
+        beam_options: PipelineOptions,
+        workers: int | None,
+        staging: str,
+        spill: str | None,
+    ) -> None:
+        """Build the graph and run it; `workers` are the local runner's, None for another."""
+        options = self._options
+        run = Run(
+            run_id=self.run_id,
+            started_at=self._started,
+            output=options.output,
+            staging=staging,
+            options=options.as_json(),
+            rules=options.rules,
+            max_rejected_ratio=options.max_rejected_ratio,
+            bigquery_dataset=options.bigquery_dataset,
+            keep_staging=options.keep_staging,
+        )
+        size = sum(file.csv_bytes for file in files)
+        plan = Plan(
+            run,
+            split_files(files, workers),
+            sizing.session_shards(size, workers or runners.FEWEST_WORKERS),
+            spill,
+            is_replayed=beam_options.view_as(DirectOptions).direct_runner_bundle_repeat > 0,
+        )
+        runner = runners.local_runner(workers) if workers else None
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        build_pipeline(pipeline, plan)
+        with reporting(plan.progress, size), console.quiet_workers():
+            result = runners.wait(pipeline.run()) if workers else runners.execute(pipeline)
+        self.only_stages = result is None
+        self.totals = None if result is None else read_totals(result)
+
+    def is_published(self) -> bool:
+        """True where readers see the tables of this attempt."""
+        with suppress(Exception):  # a service that does not answer
+            return self._may_publish and self._is_current()
+        return False
+
+    def is_audited(self) -> bool:
+        """True where the run can be published without computing it again."""
+        output = self._options.output
+        with suppress(Exception):  # as above
+            return gcs.in_bucket(output) and gcs.audited(output, self.run_id) is not None
+        return False
+
+    def _is_current(self) -> bool:
+        output = self._options.output
+        if gcs.in_bucket(output):
+            return gcs.is_current(output, self.run_id)
+        return local.is_current(Path(output), self.run_id)
+
+
+def _described(error: BaseException, options: RunOptions) -> str:
+    """One line on what happened after the publication."""
+    if isinstance(error, console.StoppedBySignal):
+        return "interrupted"
+    text = str(translate_failure(error, options.output)).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+
+def resume(options: RunOptions, run_id: str) -> bool:
+    """Publish a run that has passed its audit already; False where there is none of this id.
+
+    Raises:
+        UsageError: It was made with other options.
+        RunError: It cannot be published.
+    """
+    if options.run_id is None or not gcs.in_bucket(options.output):
+        return False
+    manifest = gcs.audited(options.output, run_id)
+    if manifest is None:
+        return False
+    if names := options.differing(manifest["options"]):
+        raise UsageError(
+            f"run {run_id} was made with another --{', --'.join(names)}; give the same, "
+            "or leave --run_id out to begin a new run"
+        )
+    publish_audited(
+        options.output, manifest, options.bigquery_dataset, keep_staging=options.keep_staging
+    )
+    return True

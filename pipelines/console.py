@@ -131,30 +131,41 @@ def _lenient(number: int, stream: TextIO | None) -> io.TextIOWrapper:
     )
 
 
-class _Logged(io.TextIOBase):
-    """What is printed to it becomes log lines, so that the log level decides whether they show."""
+class _WorkersLogged(io.TextIOBase):
+    """Standard error: what the main thread prints is shown, what others print becomes log lines."""
 
-    def __init__(self) -> None:
-        self._rest = threading.local()
+    def __init__(self, shown: TextIO) -> None:
+        self.shown = shown
+        self._line = threading.local()
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete."""
-        *lines, rest = (getattr(self._rest, "text", "") + text).split("\n")
-        self._rest.text = rest
+        """Show the text, or log the lines that are complete."""
+        if threading.current_thread() is threading.main_thread():
+            return self.shown.write(text)
+        *lines, self._line.text = (getattr(self._line, "text", "") + text).split("\n")
         for line in lines:
             logging.getLogger(PROGRAM).error("%s", line)
         return len(text)
+
+    def flush(self) -> None:
+        """Show what is kept back."""
+        self.shown.flush()
+
+
+def error_stream() -> TextIO:
+    """Standard error, in which any thread may tell the person something."""
+    return sys.stderr.shown if isinstance(sys.stderr, _WorkersLogged) else sys.stderr
 
 
 @contextmanager
 def quiet_workers() -> Iterator[None]:
     """Log what the runner's threads print; what they met arrives as an exception.
 
-    Beam's workers print their tracebacks, and log them too.
+    Beam's workers print their tracebacks, also after the run was stopped, and log them too.
     """
     shown, threading.excepthook = threading.excepthook, lambda _: None
     try:
-        with redirect_stderr(_Logged()):
+        with redirect_stderr(_WorkersLogged(error_stream())):
             yield
     finally:
         threading.excepthook = shown
@@ -163,7 +174,7 @@ def quiet_workers() -> Iterator[None]:
 @contextmanager
 def logs(level: str) -> Iterator[None]:
     """Show on standard error what is logged at a level and above."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(error_stream())
     handler.setLevel(level.upper())  # Prism's log lines get their level behind the loggers
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -182,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pipeline from the command line; the exit code is as --help says."""
     try:
         options, beam_arguments = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        with logs(options.log_level):
+        with logs(options.log_level), quiet_workers():
             from pipelines.run import run_pipeline  # noqa: PLC0415 - Beam takes seconds to import
 
             run_pipeline(options, beam_arguments)
@@ -207,10 +218,9 @@ def command() -> NoReturn:
     """
     _handle(_leave)
     guard_streams()
-    threading.excepthook = lambda _: None
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
     with quiet_workers():
+        code = main()
+        sys.stdout.flush()
+        sys.stderr.flush()
         atexit._run_exitfuncs()  # noqa: SLF001 - has no public name
         os._exit(code)

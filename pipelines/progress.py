@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,18 +37,17 @@ def describe(progress: Progress, csv_bytes: int, seconds: float) -> str:
 
 
 @contextmanager
-def reporting(progress: Progress, csv_bytes: int, stream: TextIO | None = None) -> Iterator[None]:
+def reporting(progress: Progress, csv_bytes: int, stream: TextIO) -> Iterator[None]:
     """Show progress until the block ends.
 
     Args:
         progress: Where the workers note it.
         csv_bytes: Bytes of CSV of the whole input, about.
-        stream: Where to write; standard error by default.
+        stream: Where to write.
     """
     if progress.directory is None:
         yield
         return
-    stream = stream or sys.stderr
     done = threading.Event()
     terminal = stream.isatty()
     started = time.monotonic()

@@ -148,6 +148,7 @@ class _Attempt:
         )
         runner = runners.local_runner(workers) if workers else None
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        build_pipeline(pipeline, plan)
         with reporting(plan.progress, size, console.error_stream()):
             result = runners.wait(pipeline.run()) if workers else runners.execute(pipeline)
         self.only_stages = result is None

@@ -7,8 +7,11 @@ kernels are compiled when it is imported for the first time; later processes fin
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -56,28 +59,52 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def _cache_folder() -> str:
+def _cache_folder() -> Path:
     """Where compiled kernels are kept: one folder for each state of their sources.
 
-    Numba itself looks only at the file of the kernel, not at those of what it calls.
+    Numba itself looks only at the file of the kernel, not at those of what it calls. A folder that
+    cannot be written, as in an image, is read through a copy that goes with the process.
     """
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         source = path.read_bytes()
         if b"@kernel" in source or b"@helper" in source:
             sources.update(source)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = home / "estore-analytics" / f"kernels-{sources.hexdigest()[:16]}"
-    if not folder.exists() and sys.stderr.isatty():
-        print("compiling for this machine, once: about 20 seconds", file=sys.stderr)
-    with suppress(OSError):  # no home, or a read-only one
+    name = f"estore-analytics/kernels-{sources.hexdigest()[:16]}"
+    folder = None
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
+        if not folder.exists() and sys.stderr.isatty():
+            print("compiling for this machine, once: about 20 seconds", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return str(folder)
-    return tempfile.mkdtemp(prefix="estore-analytics-kernels-")
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError) as error:  # no home, or a read-only one
+        copy = Path(tempfile.mkdtemp(prefix="estore-analytics-kernels-"))
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        with suppress(OSError):
+            if folder is not None and any(folder.iterdir()):
+                return shutil.copytree(folder, copy, dirs_exist_ok=True)
+        _say_not_kept(_reason(error))
+        return copy
 
 
-config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined] # made when it is imported
+@functools.cache
+def _say_not_kept(reason: str) -> None:
+    """Say, once, why each run takes long to begin, and what to do."""
+    print(
+        f"customer-analytics: compiled code cannot be kept ({reason}), so each run compiles for "
+        "a minute; set XDG_CACHE_HOME to a folder that can be written",
+        file=sys.stderr,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+_CACHE: Final = _cache_folder()
+config.CACHE_DIR = str(_CACHE)  # type: ignore[attr-defined] # made when it is imported
 
 
 def given(dtype: Any, dimensions: int = 1) -> types.Array:
@@ -93,9 +120,26 @@ def filled(dtype: Any, dimensions: int = 1) -> types.Array:
 def kernel(
     signature: Any,
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Compile a function for one signature, or find it in the cache."""
-    compile_ = njit(signature, nogil=True, cache=True, error_model="numpy")
-    return cast(Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]], compile_)
+    """Compile a function for one signature, or find it in the cache.
+
+    A cache that is damaged is made anew; one that cannot be written is left out.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+    def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        cached = njit(signature, cache=True, **options)
+        try:
+            return cast(Callable[Parameters, Result], cached(function))
+        except Exception:  # noqa: BLE001 - what is read may be anything
+            for path in _CACHE.rglob(f"*.{function.__qualname__}-*.nb*"):
+                path.unlink(missing_ok=True)
+        try:
+            return cast(Callable[Parameters, Result], cached(function))
+        except OSError as error:
+            _say_not_kept(_reason(error))
+        return cast(Callable[Parameters, Result], njit(signature, **options)(function))
+
+    return compiled
 
 
 def helper(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -89,12 +90,22 @@ def translate_failure(error: BaseException, output: str) -> BaseException:
         return error
     if isinstance(error, RunError):
         return type(error)(_STEP.sub("", str(error)))
-    text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+    causes = list(_with_causes(error))
+    text = "\n".join(f"{type(one).__module__}.{type(one).__qualname__}: {one}" for one in causes)
     match = _OURS.search(text)
     if match is not None:
         return RunError(match[1])
-    message = _of_system(error, text, output)
+    refused = next((one for one in causes if isinstance(one, OSError) and one.errno), error)
+    message = _of_system(refused, text, output)
     return error if message is None else RunError(message)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _of_system(error: BaseException, text: str, output: str) -> str | None:

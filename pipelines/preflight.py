@@ -7,12 +7,15 @@ into the dataset, and both are removed.
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import io
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import google.auth
@@ -33,6 +36,7 @@ from transforms.warehouse.gcs import describe, in_bucket
 _SECONDS: Final = 20.0  # a service that says nothing for so long counts as not reachable
 _BUCKET_RETRY: Final = STORAGE_RETRY.with_timeout(_SECONDS)
 _RETRY: Final = BIGQUERY_RETRY.with_timeout(_SECONDS)
+_THREADS: Final = 64  # of a local run of two workers, beside those of the libraries
 _LOGIN: Final = "gcloud auth application-default login"
 
 
@@ -55,9 +59,10 @@ def check(options: RunOptions, run_id: str) -> list[InputFile]:
             google.auth.default()
         except DefaultCredentialsError as error:
             raise UsageError(f"no Google credentials were found; try: {_LOGIN}") from error
+    if problems := _thread_problems():
+        raise UsageError("\n".join(problems))
     with ThreadPoolExecutor(1) as threads:
         destination = threads.submit(_destination_problems, options, run_id)
-        problems: list[str] = []
         files: list[InputFile] = []
         try:
             files = find_inputs(options)
@@ -105,17 +110,68 @@ def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
 
 
 def _folder_problems(output: str) -> list[str]:
-    """Make a local folder, if need be, and try to write there."""
+    """Make a local folder, if need be, and try there what a publication does."""
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=output):
-            return []
+        with TemporaryDirectory(prefix="_probe_", dir=output, ignore_cleanup_errors=True) as name:
+            return _file_system_problems(output, Path(name))
     except OSError as error:
         problem = (
             f"--output: {output} cannot be written ({error.strerror}); choose another folder, "
             f"or look at: ls -ld '{output}'"
         )
         return [problem]
+
+
+def _file_system_problems(output: str, folder: Path) -> list[str]:
+    """What a folder's file system cannot do; network and removable disks lack some of it.
+
+    Raises:
+        OSError: Not even a file can be written.
+    """
+    file, link = folder / "file", folder / "link"
+    file.write_bytes(b"probe")
+
+    def lock() -> None:
+        with file.open("a") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    problems = []
+    for attempt, lacking in (
+        (lock, "locks (flock), which keep runs apart"),
+        (lambda: link.symlink_to(file), "symbolic links, by which a state is published at once"),
+        (lambda: os.link(file, folder / "second"), "hard links, by which earlier runs are kept"),
+    ):
+        try:
+            attempt()
+        except OSError as error:
+            problems.append(
+                f"--output: {output} is on a file system without {lacking} ({error.strerror}); "
+                "choose a folder on another, and copy the tables there"
+            )
+    return problems
+
+
+def _thread_problems() -> list[str]:
+    """Start as many threads as a run has; one that lacks some of them would wait for ever."""
+    done = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(_THREADS):
+            thread = threading.Thread(target=done.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        problem = (
+            f"the run needs {_THREADS} threads and may start {len(started)}: allow more processes "
+            "(ulimit -u, or the container's limit) or more address space (ulimit -v)"
+        )
+        return [problem]
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
+    return []
 
 
 @contextmanager

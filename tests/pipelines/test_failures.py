@@ -104,3 +104,9 @@ def test_what_says_it_already_stays():
         assert translate_failure(error, "w") is error
     named = translate_failure(InputError("a [while running 'Parse']"), "w")
     assert (type(named), str(named)) == (InputError, "a")
+
+
+def test_what_an_error_was_raised_from_counts():
+    error = RuntimeError("Unable to translate InputRanges")
+    error.__cause__ = OSError(errno.ENOSPC, "full", "w/x")
+    assert told(error).startswith("w cannot be written (No space left on device) at w/x; ")

@@ -7,7 +7,7 @@ class RunError(Exception):
     """The run failed, for a reason the message explains in full: what, where, how to fix it.
 
     Raised on a worker it crosses the runner as text, so the message is all that is certain to
-    arrive; `pipelines.customer_analytics` finds it there and prints it alone.
+    arrive; `pipelines.failures` finds it there and prints it alone.
     """
 
 

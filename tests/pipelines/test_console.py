@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,8 +219,12 @@ def test_what_fails_after_the_publication_is_a_warning(
     before = published(output)["pipeline_runs"].num_rows
     capsys.readouterr()
 
-    def fail(path, *, ignore_errors=False):
-        if not ignore_errors:
+    remove = shutil.rmtree
+
+    def fail(path, **options):
+        if options:  # other removals than that of the run before the last
+            remove(path, **options)
+        else:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     monkeypatch.setattr(step, fail)

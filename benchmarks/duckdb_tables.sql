@@ -1,4 +1,4 @@
--- What DuckDB does faster than by the textbook SQL of tests/oracle/tables.sql: a statement here takes the
+-- What DuckDB does faster than by the textbook SQL of tests/oracle/tables: a statement here takes the
 -- place of the oracle's statement of that name; a statement of another name is run before the next one.
 --
 -- Reads events_raw as the oracle does, with price a DECIMAL(18,9), event_type an ENUM and a column

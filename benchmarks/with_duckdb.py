@@ -14,9 +14,9 @@ from typing import Final
 
 import duckdb
 
-_FOLDER: Final = Path(__file__).parent
-ORACLE_SQL: Final = _FOLDER.parent / "tests" / "oracle" / "tables.sql"
-FASTER_SQL: Final = _FOLDER / "duckdb_tables.sql"
+from tests.oracle.oracle import SQL_FILES
+
+FASTER_SQL: Final = Path(__file__).with_name("duckdb_tables.sql")
 
 _OPTIONS: Final = {
     "churn_threshold_days": 60,
@@ -74,9 +74,9 @@ _WRITTEN_AS: Final = {
 }
 
 
-def statements(path: Path) -> list[tuple[str, str]]:
-    """The statements of an SQL file, each with the name of what it creates, or an empty one."""
-    text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+def statements(*files: Path) -> list[tuple[str, str]]:
+    """The statements of SQL files, each with the name of what it creates, or an empty one."""
+    text = "".join(re.sub(r"--.*", "", path.read_text(encoding="utf-8")) for path in files)
     found = []
     for statement in filter(None, map(str.strip, text.split(";"))):
         created = re.match(r"CREATE (?:TABLE|VIEW|MACRO) (\w+)", statement)
@@ -111,7 +111,7 @@ def write_tables(files: str, output: Path) -> None:
         for option, value in _OPTIONS.items():
             connection.execute(f"SET VARIABLE {option} = {value}")
         connection.execute(_READ_CSV, [files])
-        for statement in merged(statements(ORACLE_SQL), statements(FASTER_SQL)):
+        for statement in merged(statements(*SQL_FILES), statements(FASTER_SQL)):
             connection.execute(statement)
         for (table,) in connection.execute("SHOW TABLES").fetchall():
             if table not in _INTERMEDIATE:

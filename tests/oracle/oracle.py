@@ -1,4 +1,4 @@
-"""The tables that some input files must give: rows by ``grammar.py``, tables by ``tables.sql``."""
+"""The tables that some input files must give: rows by ``grammar.py``, tables by the SQL in ``tables``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,30 @@ import pyarrow as pa
 
 from .grammar import REASONS, Event, read_file
 
-TABLES_SQL = Path(__file__).with_name("tables.sql").read_text(encoding="utf-8")
+SQL_FILES = tuple(
+    Path(__file__).with_name("tables") / f"{name}.sql"
+    for name in (
+        "macros",
+        "events_deduplicated",
+        "multi_brand_products",
+        "fct_events",
+        "event_counts",
+        "fct_sessions",
+        "dim_users",
+        "dim_user_rfm",
+        "dim_categories",
+        "dim_products",
+        "metrics_churn",
+        "metrics_funnel",
+        "metrics_rfm_segments",
+        "metrics_categories",
+        "metrics_category_rfm",
+        "metrics_periods",
+        "metrics_user_segments",
+        "metrics_rfm_grid",
+    )
+)
+"""The SQL, one file a table, each after those it reads."""
 
 TABLE_KEYS = {
     "fct_events": ("event_id",),
@@ -99,7 +122,8 @@ def oracle_tables(
             connection.execute(f"SET VARIABLE {option} = {value}")
         if as_of is not None:
             connection.execute(f"SET VARIABLE as_of = DATE '{as_of.isoformat()}'")
-        connection.execute(TABLES_SQL)
+        for path in SQL_FILES:
+            connection.execute(path.read_text(encoding="utf-8"))
         tables = {name: sorted_table(connection, name, key) for name, key in TABLE_KEYS.items()}
         counts = connection.sql("SELECT * FROM event_counts").to_arrow_table().to_pylist()[0]
 

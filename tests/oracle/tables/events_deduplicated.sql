@@ -1,0 +1,8 @@
+-- Cleaning 1: of the rows that are duplicates of each other, the first.
+CREATE TABLE events_deduplicated AS
+SELECT *
+FROM events_raw
+QUALIFY row_number() OVER (
+    PARTITION BY event_time, event_type, product_id, user_id, user_session
+    ORDER BY category_id NULLS LAST, category_code NULLS LAST, brand NULLS LAST, price
+) = 1;

@@ -1,15 +1,17 @@
-"""The tables that some input files must give: rows by ``grammar.py``, tables by the SQL in ``tables``."""
+"""What some input files must give: rows by ``grammar.py``, tables by the SQL in ``tables``."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
+from fractions import Fraction
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from .contract import TABLES
 from .grammar import REASONS, Event, read_file
 
 SQL_FILES = tuple(
@@ -21,6 +23,8 @@ SQL_FILES = tuple(
         "fct_events",
         "event_counts",
         "fct_sessions",
+        "fct_orders",
+        "fct_user_days",
         "dim_users",
         "dim_user_rfm",
         "dim_categories",
@@ -33,27 +37,28 @@ SQL_FILES = tuple(
         "metrics_periods",
         "metrics_user_segments",
         "metrics_rfm_grid",
+        "days",
+        "calendar",
+        "activity_days",
+        "metrics_lifecycle",
+        "metrics_active_users",
+        "metrics_stickiness",
+        "cohort_members",
+        "cohort_windows",
+        "metrics_cohort_retention",
+        "metrics_repeat_purchase",
+        "state_dates",
+        "user_states",
+        "snapshots",
+        "snap_user_rfm",
+        "snap_user_status",
+        "metrics_segment_history",
+        "metrics_segment_migration",
     )
 )
 """The SQL, one file a table, each after those it reads."""
 
-TABLE_KEYS = {
-    "fct_events": ("event_id",),
-    "fct_sessions": ("session_id",),
-    "dim_users": ("user_id",),
-    "dim_user_rfm": ("user_id",),
-    "dim_products": ("product_id",),
-    "dim_categories": ("raw_category_id",),
-    "metrics_churn": ("metric_level", "time_period"),
-    "metrics_funnel": ("dimension", "value"),
-    "metrics_rfm_segments": ("rfm_segment",),
-    "metrics_categories": ("level", "category_lvl_1", "category_lvl_2"),
-    "metrics_category_rfm": ("category_lvl_1", "rfm_segment"),
-    "metrics_periods": ("period", "period_start"),
-    "metrics_user_segments": ("dimension", "value"),
-    "metrics_rfm_grid": ("recency_score", "frequency_score"),
-    "rejected_rows": ("source_file", "byte_offset"),
-}
+TABLE_KEYS = {name: table.key for name, table in TABLES.items()}
 """The key of every table."""
 
 EVENTS_SCHEMA = pa.schema(
@@ -77,6 +82,7 @@ REJECTED_SCHEMA = pa.schema(
         ("raw", pa.string()),
     ]
 )
+DAYS = "BIGINT[]"
 
 
 def oracle_tables(
@@ -89,12 +95,15 @@ def oracle_tables(
     session_outlier_ratio: int = 200,
     session_timeout_seconds: int = 3600,
     cohort_observation_window_days: int = 90,
+    order_gap_seconds: int = 1,
+    frequency_unit: str = "items",
+    history: str = "week",
 ) -> dict[str, pa.Table]:
     """Every table of the contract by name, sorted by its key, columns in the contract's order.
 
-    The extra entry ``counts`` has one row: ``rows_read``, ``events_kept``, ``duplicate``,
-    ``multi_brand_product``, ``missing_session``, ``rejected``, a column for every reason of
-    rejection, and ``as_of``.
+    The extra entry ``counts`` has one row: ``rows_read``, ``events_kept``, ``after_as_of``,
+    ``duplicate``, ``multi_brand_product``, ``missing_session``, ``rejected``, a column for every
+    reason of rejection, and ``as_of``.
 
     Raises:
         HeaderError: A file has no header that names each of the nine columns exactly once.
@@ -118,19 +127,29 @@ def oracle_tables(
             "session_outlier_ratio": session_outlier_ratio,
             "session_timeout_seconds": session_timeout_seconds,
             "cohort_observation_window_days": cohort_observation_window_days,
+            "order_gap_seconds": order_gap_seconds,
+            "frequency_unit": frequency_unit,
+            "history": history,
         }.items():
-            connection.execute(f"SET VARIABLE {option} = {value}")
+            connection.execute(f"SET VARIABLE {option} = {value!r}")
         if as_of is not None:
             connection.execute(f"SET VARIABLE as_of = DATE '{as_of.isoformat()}'")
+        connection.create_function(
+            "km_median_days", km_median_days, [DAYS, DAYS], "BIGINT", null_handling="special"
+        )
         for path in SQL_FILES:
             connection.execute(path.read_text(encoding="utf-8"))
-        tables = {name: sorted_table(connection, name, key) for name, key in TABLE_KEYS.items()}
+        tables = {
+            name: sorted_table(connection, name, table.columns, table.key)
+            for name, table in TABLES.items()
+        }
         counts = connection.sql("SELECT * FROM event_counts").to_arrow_table().to_pylist()[0]
 
     reasons = Counter(reason for _, _, reason, _ in rejected)
     figures = {
         "rows_read": len(events) + len(rejected),
         "events_kept": counts["events_kept"],
+        "after_as_of": counts["after_as_of"],
         "duplicate": counts["duplicate"],
         "multi_brand_product": counts["multi_brand_product"],
         "missing_session": counts["missing_session"],
@@ -155,12 +174,35 @@ def columns_of(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Tabl
     )
 
 
+def km_median_days(reached: list[int] | None, censored: list[int] | None) -> int | None:
+    """The median of the Kaplan-Meier estimate: the days after which half or fewer still wait.
+
+    Args:
+        reached: For everybody who came again, after how many days; None where nobody did.
+        censored: For everybody else, for how many days this is known; None where there is nobody.
+    """
+    returns = Counter(reached or ())
+    times = [*(reached or ()), *(censored or ())]
+    waiting = Fraction(1)
+    for days in sorted(returns):
+        at_risk = sum(1 for time in times if time >= days)
+        waiting *= 1 - Fraction(returns[days], at_risk)
+        if waiting <= Fraction(1, 2):
+            return days
+    return None
+
+
 def sorted_table(
-    connection: duckdb.DuckDBPyConnection, name: str, key: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
 ) -> pa.Table:
     """A table sorted by its key, NULL last, its times marked as UTC."""
     order = ", ".join(f"{column} NULLS LAST" for column in key)
     table = connection.sql(f"FROM {name} ORDER BY {order}").to_arrow_table()
+    if tuple(table.column_names) != columns:
+        raise ValueError(f"{name} has {table.column_names}, not {columns}")
     utc = pa.timestamp("us", tz="UTC")
     return table.cast(
         pa.schema(

@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import re
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from . import grammar
 from .compare import assert_tables_equal
+from .examples import at, column, csv_text, purchase, row
 from .grammar import COLUMNS, HeaderError, parse_event_time, parse_integer, parse_price, read_csv
 from .oracle import TABLE_KEYS, oracle_tables
 from .strategies import (
@@ -34,54 +35,7 @@ from .strategies import (
 
 HEADER = ",".join(COLUMNS).encode("ascii")
 GOOD_LINE = ",".join(GOOD_ROW).encode("ascii")
-DEFAULTS = {
-    "event_time": "2019-10-01 00:00:00 UTC",
-    "event_type": "view",
-    "product_id": "1",
-    "category_id": "",
-    "category_code": "",
-    "brand": "",
-    "price": "1.00",
-    "user_id": "7",
-    "user_session": "s",
-}
 SMALL = settings(max_examples=20, deadline=None)
-
-
-def row(**fields):
-    """A row of the CSV with some fields of its own."""
-    return {**DEFAULTS, **fields}
-
-
-def at(seconds=0, days=0):
-    """The text of a time after the beginning."""
-    time = datetime(2019, 10, 1, tzinfo=UTC) + timedelta(days=days, seconds=seconds)
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def purchase(**fields):
-    """A purchase with some fields of its own."""
-    return row(event_type="purchase", **fields)
-
-
-@pytest.fixture
-def run(tmp_path):
-    """The oracle's tables, as lists of rows, for rows that are given as dicts."""
-
-    def run_oracle(rows, **options):
-        lines = [",".join(COLUMNS), *(csv_line([r[c] for c in COLUMNS], 0) for r in rows)]
-        path = tmp_path / "events.csv"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return {n: t.to_pylist() for n, t in oracle_tables([path], **options).items()}
-
-    return run_oracle
-
-
-def column(rows, *names):
-    """One column of a list of rows, or several as tuples."""
-    if len(names) == 1:
-        return [each[names[0]] for each in rows]
-    return [tuple(each[name] for name in names) for each in rows]
 
 
 def reasons(data):
@@ -346,7 +300,7 @@ class TestGrammar:
             line = csv_line([fields.get(c, "") for c in COLUMNS], 0).encode()
             assert reasons(line) == [reason]
             assert reasons(line + b",") == ["malformed_row"]
-            fields[name] = DEFAULTS[name] or "1"
+            fields[name] = row()[name] or "1"
 
     def test_four_columns_may_be_empty(self):
         for quoted in ("", '""'):
@@ -494,20 +448,25 @@ class TestCleaning:
             row(price="-1"),
             row(user_id=""),
         ]
-        assert run(rows)["counts"] == [
+        # Neither a duplicate, nor of two brands, nor without a session; but rejected all the same.
+        late = {"event_time": at(days=1)}
+        rows += [row(**late), row(**late), row(**late, brand="a"), row(**late, brand="b")]
+        rows += [row(**late, user_session=""), row(**late, price="x")]
+        assert run(rows, as_of=date(2019, 10, 1))["counts"] == [
             {
-                "rows_read": 8,
+                "rows_read": 14,
                 "events_kept": 1,
+                "after_as_of": 5,
                 "duplicate": 1,
                 "multi_brand_product": 2,
                 "missing_session": 1,
-                "rejected": 3,
+                "rejected": 4,
                 "malformed_row": 0,
                 "bad_event_time": 0,
                 "bad_event_type": 0,
                 "bad_product_id": 0,
                 "bad_category_id": 0,
-                "bad_price": 2,
+                "bad_price": 3,
                 "bad_user_id": 1,
                 "bad_user_session": 0,
                 "as_of": date(2019, 10, 1),
@@ -738,6 +697,13 @@ class TestUsers:
                 "has_purchase_history": True,
                 "data_quality_flag": None,
                 "customer_lifecycle_stage": "Repeat Customer",
+                "order_count": 2,
+                "purchase_day_count": 2,
+                "avg_basket_value": Decimal("0.02"),
+                "avg_items_per_order": 1.0,
+                "first_order_value": Decimal("0.01"),
+                "days_to_first_purchase": 0,
+                "order_lifecycle_stage": "Repeat Customer",
             }
         ]
 
@@ -753,7 +719,13 @@ class TestUsers:
             "customer_lifespan_days",
             "days_since_last_purchase",
             "data_quality_flag",
+            "avg_basket_value",
+            "avg_items_per_order",
+            "first_order_value",
+            "days_to_first_purchase",
         ]
+        assert column([user], "order_count", "purchase_day_count") == [(0, 0)]
+        assert user["order_lifecycle_stage"] == "Prospect"
         assert user["activity_status"] == "prospect"
         assert user["customer_lifecycle_stage"] == "Prospect"
         assert user["has_purchase_history"] is False
@@ -794,11 +766,6 @@ class TestUsers:
             ({"declining_threshold_days": 9}, "declining"),
         ]:
             assert run(rows, **options)["dim_users"][0]["activity_status"] == status
-
-    def test_a_time_before_the_data(self, run):
-        (user,) = run([purchase()], as_of=date(2019, 9, 1))["dim_users"]
-        assert user["days_since_last_purchase"] == -30
-        assert user["activity_status"] == "active"
 
     @pytest.mark.parametrize(
         ("prices", "total", "average"),
@@ -1166,6 +1133,7 @@ class TestMetrics:
             "bounce_rate": 0.5,
             "revenue_per_session": 2.50125,
             "revenue_per_purchasing_session": 5.0025,
+            "view_to_purchase_rate": 0.666667,
         }
         assert {key: each["sessions"] for key, each in funnel.items()} == {
             ("overall", "all"): 4,
@@ -1313,6 +1281,9 @@ class TestMetrics:
             "revenue": Decimal("10.005"),
             "conversion_rate": 0.5,
             "avg_order_value": Decimal("5.00"),
+            "orders": 2,
+            "avg_basket_value": Decimal("5.00"),
+            "items_per_order": 1.0,
         }
         assert periods[4] == {
             "period": "day",
@@ -1328,6 +1299,9 @@ class TestMetrics:
             "revenue": Decimal(0),
             "conversion_rate": None,
             "avg_order_value": None,
+            "orders": 0,
+            "avg_basket_value": None,
+            "items_per_order": None,
         }
 
     @pytest.mark.parametrize(
@@ -1474,7 +1448,7 @@ class TestStrategies:
         assert_tables_equal(actual, expected)
 
         counts = expected["counts"].to_pylist()[0]
-        dropped = ("duplicate", "multi_brand_product", "missing_session", "rejected")
+        dropped = ("after_as_of", "duplicate", "multi_brand_product", "missing_session", "rejected")
         assert counts["rows_read"] == len(rows)
         assert counts["rows_read"] == counts["events_kept"] + sum(counts[name] for name in dropped)
         assert counts["rejected"] == counts["bad_user_session"]
@@ -1516,8 +1490,7 @@ class TestStrategies:
             phases=[hypothesis.Phase.generate],
         )
         def look(rows):
-            lines = [",".join(COLUMNS), *(csv_line([r[c] for c in COLUMNS], 0) for r in rows)]
-            path.write_bytes("\n".join(lines).encode())
+            path.write_text(csv_text(rows), encoding="utf-8")
             seen.update(troubles(grammar.read_file(path)[0], oracle_tables([path])))
 
         look()

@@ -8,7 +8,8 @@ WITH from_events AS (
         sum(is_purchase)::BIGINT AS purchase_count,
         sum(revenue) AS total_revenue,
         min(event_date) FILTER (WHERE is_purchase = 1) AS first_purchase_date,
-        max(event_date) FILTER (WHERE is_purchase = 1) AS last_purchase_date
+        max(event_date) FILTER (WHERE is_purchase = 1) AS last_purchase_date,
+        count(DISTINCT event_date) FILTER (WHERE is_purchase = 1) AS purchase_day_count
     FROM fct_events
     GROUP BY user_id
 ),
@@ -17,25 +18,33 @@ from_sessions AS (
     FROM fct_sessions
     GROUP BY user_id
 ),
+from_orders AS (
+    SELECT
+        user_id,
+        count(*) AS order_count,
+        sum(revenue) FILTER (WHERE is_first_order) AS first_order_value
+    FROM fct_orders
+    GROUP BY user_id
+),
 joined AS (
     SELECT
         from_events.*,
         coalesce(session_count, 0) AS session_count,
+        coalesce(order_count, 0) AS order_count,
+        first_order_value,
         as_of - last_event_time::DATE AS days_since_last_activity,
         as_of - last_purchase_date AS days_since_last_purchase
     FROM from_events
     LEFT JOIN from_sessions USING (user_id)
+    LEFT JOIN from_orders USING (user_id)
     CROSS JOIN event_counts
 ),
 with_status AS (
     SELECT
         *,
-        CASE WHEN purchase_count = 0 THEN 'prospect'
-             WHEN days_since_last_purchase > getvariable('churn_threshold_days')
-              AND days_since_last_activity > getvariable('churn_threshold_days') THEN 'churned'
-             WHEN days_since_last_purchase > getvariable('at_risk_threshold_days') THEN 'at_risk'
-             WHEN days_since_last_purchase > getvariable('declining_threshold_days') THEN 'declining'
-             ELSE 'active' END AS activity_status
+        activity_status_of(
+            purchase_count, days_since_last_purchase, days_since_last_activity
+        ) AS activity_status
     FROM joined
 )
 SELECT
@@ -62,8 +71,12 @@ SELECT
     CASE WHEN session_count = 0 THEN 'missing_sessions'
          WHEN event_count > getvariable('session_outlier_ratio') * session_count
          THEN 'anomalous_session_ratio' END AS data_quality_flag,
-    CASE WHEN purchase_count = 0 THEN 'Prospect'
-         WHEN purchase_count = 1 THEN 'First-Time Buyer'
-         WHEN purchase_count <= 5 THEN 'Repeat Customer'
-         ELSE 'Loyal Customer' END AS customer_lifecycle_stage
+    lifecycle_stage_of(frequency_of(purchase_count, order_count)) AS customer_lifecycle_stage,
+    order_count,
+    purchase_day_count,
+    mean_money_in_cents(total_revenue, order_count) AS avg_basket_value,
+    rate(purchase_count, order_count) AS avg_items_per_order,
+    first_order_value,
+    first_purchase_date - first_event_time::DATE AS days_to_first_purchase,
+    lifecycle_stage_of(order_count) AS order_lifecycle_stage
 FROM with_status;

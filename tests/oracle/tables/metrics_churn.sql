@@ -2,7 +2,7 @@ CREATE TABLE metrics_churn AS
 WITH customers AS (
     SELECT
         first_purchase_date,
-        purchase_count = 1
+        frequency_of(purchase_count, order_count) = 1
         OR last_purchase_date - first_purchase_date <= getvariable('cohort_observation_window_days')
         AS has_churned
     FROM dim_users

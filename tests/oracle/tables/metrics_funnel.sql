@@ -40,5 +40,6 @@ SELECT
     rate(sessions_reached_purchase, sessions) AS conversion_rate,
     rate(bounced_sessions, sessions) AS bounce_rate,
     mean_money(revenue, sessions) AS revenue_per_session,
-    mean_money(revenue, sessions_reached_purchase) AS revenue_per_purchasing_session
+    mean_money(revenue, sessions_reached_purchase) AS revenue_per_purchasing_session,
+    rate(sessions_reached_purchase, sessions_reached_view) AS view_to_purchase_rate
 FROM summed;

@@ -38,8 +38,19 @@ from_sessions AS (
     FROM fct_sessions
     CROSS JOIN periods
     GROUP BY ALL
+),
+from_orders AS (
+    SELECT
+        period,
+        date_trunc(period, order_date)::DATE AS period_start,
+        count(*) AS orders
+    FROM fct_orders
+    CROSS JOIN periods
+    GROUP BY ALL
 )
--- A session starts with an event, so no period has sessions only.
+-- A session and an order start with an event, so no period has sessions or orders only. An order is of the
+-- period in which it starts, its items and their revenue are of the periods of their events: of an order over
+-- midnight the next day has revenue and no order, and then no averages.
 SELECT
     period,
     period_start,
@@ -53,6 +64,10 @@ SELECT
     coalesce(from_sessions.converting_sessions, 0) AS converting_sessions,
     revenue,
     rate(from_sessions.converting_sessions, from_sessions.sessions) AS conversion_rate,
-    mean_money_in_cents(revenue, purchases) AS avg_order_value
+    mean_money_in_cents(revenue, purchases) AS avg_order_value,
+    coalesce(from_orders.orders, 0) AS orders,
+    mean_money_in_cents(revenue, from_orders.orders) AS avg_basket_value,
+    rate(purchases, from_orders.orders) AS items_per_order
 FROM from_events
-LEFT JOIN from_sessions USING (period, period_start);
+LEFT JOIN from_sessions USING (period, period_start)
+LEFT JOIN from_orders USING (period, period_start);

@@ -1,9 +1,9 @@
 """Random input for hypothesis, full of trouble: few distinct values, so that collisions are common.
 
 ``clickstream_rows`` invents rows, ``csv_bytes`` and ``input_files`` write them to files in
-different ways, ``run_options`` draws options for a run. ``damaged_csv_bytes`` invents files for the
-grammar of the input, with lines that are damaged in every way; ``arbitrary_csv_bytes`` are files of
-any bytes.
+different ways, ``run_options`` draws options for a run. ``runs`` draws rows and options together,
+in any age. ``damaged_csv_bytes`` invents files for the grammar of the input, with lines that are
+damaged in every way; ``arbitrary_csv_bytes`` are files of any bytes.
 """
 
 from __future__ import annotations
@@ -89,10 +89,17 @@ PRICES = (
 )
 EVENT_TYPES = ("view", "view", "cart", "remove_from_cart", "purchase", "purchase")
 FIRST_TIME = datetime(2019, 10, 1, tzinfo=UTC)
-START_DAYS = (0, 0, 1, 5, 15, 30, 31, 45, 46, 60, 61, 89, 90, 91, 121, 152, 181)
-START_SECONDS = (0, 3599, 43_200, 86_399)
+# Tables have a row for every day, so all rows of an input are of one age: that of the shop, or the
+# beginning or the end of what a date can say (from its first day, up to its last week).
+FAR_FIRST_TIMES = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 6, 25, tzinfo=UTC))
+# Of FIRST_TIME, 89 is a Sunday, after which the ISO year 2020 begins, 92 the New Year, 151 a 29th
+# of February.
+START_DAYS = (0, 0, 1, 5, 6, 15, 30, 31, 45, 46, 60, 61, 89, 90, 91, 92, 121, 151, 152, 181)
+# Years after FIRST_TIME: 3 January 2021, a Sunday of the ISO year 2020, and 31 December 2022.
+LATE_DAYS = (460, 461, 1187)
+START_SECONDS = (0, 3599, 43_200, 86_399, 86_399)
 GAP_SECONDS = (0, 0, 1, 59, 60, 61, 149, 150, 300, 301, 600, 601, 3599, 3600, 3601, 86_400)
-FAR_TIMES = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC))
+CHECKOUT_GAP_SECONDS = (0, 0, 0, 1, 1, 2, 3)
 RESERVED_SESSIONS = ("s_timeout_3", "_timeout_0", "26dd6e6e_timeout_12")
 
 # Spellings. The first of each is the plain one; all of them mean the same value.
@@ -140,12 +147,14 @@ def with_offset(time: datetime, offset: timedelta, text: str) -> str:
 
 
 @st.composite
-def clickstream_rows(draw: st.DrawFn, max_visits: int = 12) -> list[Row]:
+def clickstream_rows(
+    draw: st.DrawFn, max_visits: int = 12, first_time: datetime = FIRST_TIME
+) -> list[Row]:
     """Rows of valid form: visits to a shop, told twice or more, and a few reserved session names.
 
     A visit is a user's walk through a session; sessions and users are so few that sessions are
-    shared by users and reused weeks later. Any row may come again, with another brand, category or
-    price.
+    shared by users and reused weeks later. Some visits end in a checkout, of purchases seconds
+    apart. Any row may come again, with another brand, category or price.
     """
     catalogue = {
         product_id: draw(
@@ -158,7 +167,7 @@ def clickstream_rows(draw: st.DrawFn, max_visits: int = 12) -> list[Row]:
     }
     rows: list[Row] = []
     for _ in range(draw(st.integers(0, max_visits))):
-        rows += draw(visits(catalogue))
+        rows += draw(visits(catalogue, first_time))
     if rows:
         copies = st.lists(st.tuples(st.sampled_from(rows), changes()), max_size=len(rows))
         rows += [{**row, **change} for row, change in draw(copies)]
@@ -166,26 +175,38 @@ def clickstream_rows(draw: st.DrawFn, max_visits: int = 12) -> list[Row]:
 
 
 @st.composite
-def visits(draw: st.DrawFn, catalogue: dict[str, tuple[Any, Any]]) -> list[Row]:
+def visits(
+    draw: st.DrawFn, catalogue: dict[str, tuple[Any, Any]], first_time: datetime
+) -> list[Row]:
     """The rows of one walk through a session."""
     user_id = draw(st.sampled_from(USER_IDS))
     user_session = draw(st.sampled_from(USER_SESSIONS))
-    time = FIRST_TIME + timedelta(
-        days=draw(st.sampled_from(START_DAYS)), seconds=draw(st.sampled_from(START_SECONDS))
-    )
     rarity = draw(st.integers(0, 59))
-    if rarity == 1:
-        time = draw(st.sampled_from(FAR_TIMES))
+    is_late = rarity == 1 and first_time == FIRST_TIME
+    time = first_time + timedelta(
+        days=draw(st.sampled_from(LATE_DAYS if is_late else START_DAYS)),
+        seconds=draw(st.sampled_from(START_SECONDS)),
+    )
     if rarity == 2:
         user_session = draw(st.sampled_from(RESERVED_SESSIONS))
+    steps = draw(
+        st.lists(
+            st.tuples(st.sampled_from(EVENT_TYPES), st.sampled_from(GAP_SECONDS)),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    if draw(st.integers(0, 3)) == 1:
+        purchases = st.tuples(st.just("purchase"), st.sampled_from(CHECKOUT_GAP_SECONDS))
+        steps += draw(st.lists(purchases, min_size=2, max_size=4))
     rows = []
-    for _ in range(draw(st.integers(1, 6))):
+    for event_type, gap_seconds in steps:
         product_id = draw(st.sampled_from(PRODUCT_IDS))
         brands, categories = catalogue[product_id]
         category_id, category_code = draw(st.sampled_from(categories))
         row = {
             "event_time": draw(st.sampled_from(TIME_SPELLINGS))(time),
-            "event_type": draw(st.sampled_from(EVENT_TYPES)),
+            "event_type": event_type,
             "product_id": spelled(draw, product_id),
             "category_id": spelled(draw, category_id) if category_id else "",
             "category_code": category_code,
@@ -195,7 +216,7 @@ def visits(draw: st.DrawFn, catalogue: dict[str, tuple[Any, Any]]) -> list[Row]:
             "user_session": user_session,
         }
         rows.append(row)
-        time += timedelta(seconds=draw(st.sampled_from(GAP_SECONDS)))
+        time += timedelta(seconds=gap_seconds)
         if draw(st.integers(0, 9)) == 1:
             user_id = draw(st.sampled_from(USER_IDS))
     return rows
@@ -232,21 +253,48 @@ def changes() -> st.SearchStrategy[Row]:
     )
 
 
-def run_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Options of a run, as arguments of ``oracle_tables``: the defaults, or small values."""
-    small = st.fixed_dictionaries(
-        {},
-        optional={
-            "as_of": st.sampled_from([date(2019, 10, 1), date(2020, 1, 31), date(2021, 1, 1)]),
-            "churn_threshold_days": st.sampled_from([0, 15, 60, 90]),
-            "at_risk_threshold_days": st.sampled_from([0, 30, 45]),
-            "declining_threshold_days": st.sampled_from([0, 5, 30]),
-            "session_outlier_ratio": st.sampled_from([1, 2, 3]),
-            "session_timeout_seconds": st.sampled_from([1, 60, 300, 3599, 86_400]),
-            "cohort_observation_window_days": st.sampled_from([1, 30, 90]),
-        },
+@st.composite
+def run_options(draw: st.DrawFn, first_time: datetime = FIRST_TIME) -> dict[str, Any]:
+    """Options of a run, as arguments of ``oracle_tables``: the defaults, or small values.
+
+    Args:
+        first_time: That of the rows, near which ``as_of`` is: before them all, on the first day,
+            between them, on the last day of a month, or long after them.
+    """
+    if draw(st.booleans()):
+        return {}
+    options = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "churn_threshold_days": st.sampled_from([0, 15, 60, 90]),
+                "at_risk_threshold_days": st.sampled_from([0, 30, 45]),
+                "declining_threshold_days": st.sampled_from([0, 5, 30]),
+                "session_outlier_ratio": st.sampled_from([1, 2, 3]),
+                "session_timeout_seconds": st.sampled_from([1, 60, 300, 3599, 86_400]),
+                "cohort_observation_window_days": st.sampled_from([1, 30, 90]),
+                "order_gap_seconds": st.sampled_from([0, 1, 2, 60]),
+                "frequency_unit": st.sampled_from(["items", "orders"]),
+                "history": st.sampled_from(["none", "day", "week", "month"]),
+            },
+        )
     )
-    return st.one_of(st.just({}), small)
+    # A snapshot a day of all users: not of years.
+    is_daily = options.get("history") == "day"
+    days = draw(st.sampled_from([0, 1, 5, 31, 61] if is_daily else [-1, 0, 31, 91, 122, 460, 1600]))
+    if is_daily or draw(st.booleans()):
+        room = date.max - first_time.date()
+        options["as_of"] = first_time.date() + min(timedelta(days=days), room)
+    return options
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and options of a run; of one in six, at the beginning or the end of all dates."""
+    is_far = draw(st.integers(0, 5)) == 1
+    first_time = draw(st.sampled_from(FAR_FIRST_TIMES)) if is_far else FIRST_TIME
+    rows = draw(clickstream_rows(first_time=first_time))
+    return rows, draw(run_options(first_time=first_time))
 
 
 # Files.

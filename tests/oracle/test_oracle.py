@@ -29,7 +29,7 @@ from .strategies import (
     csv_line,
     damaged_csv_bytes,
     input_files,
-    run_options,
+    runs,
     write_files,
 )
 
@@ -1431,10 +1431,10 @@ class TestCompare:
 
 
 class TestStrategies:
-    @given(data=st.data(), options=run_options())
+    @given(data=st.data(), run=runs())
     @SMALL
-    def test_one_answer(self, tmp_path_factory, data, options):
-        rows = data.draw(clickstream_rows())
+    def test_one_answer(self, tmp_path_factory, data, run):
+        rows, options = run
         folder = tmp_path_factory.mktemp("input")
         one = folder / "one.csv"
         one.write_bytes(data.draw(csv_bytes(rows)))
@@ -1483,7 +1483,7 @@ class TestStrategies:
 
         @given(rows=clickstream_rows())
         @settings(
-            max_examples=60,
+            max_examples=100,
             deadline=None,
             derandomize=True,
             database=None,
@@ -1491,7 +1491,8 @@ class TestStrategies:
         )
         def look(rows):
             path.write_text(csv_text(rows), encoding="utf-8")
-            seen.update(troubles(grammar.read_file(path)[0], oracle_tables([path])))
+            tables = oracle_tables([path])
+            seen.update(troubles(grammar.read_file(path)[0], tables), troubles_over_time(tables))
 
         look()
         assert seen >= {
@@ -1507,6 +1508,14 @@ class TestStrategies:
             "session reused weeks later",
             "user without a session",
             "several segments",
+            "order of several seconds",
+            "orders seconds apart",
+            "order over midnight",
+            "user of one day",
+            "dormant and resurrected users",
+            "years apart",
+            "a third purchase day",
+            "a segment left and come back to",
         }
 
 
@@ -1539,3 +1548,41 @@ def troubles(accepted, tables):
         yield "user without a session"
     if len(set(tables["dim_user_rfm"]["rfm_segment"].to_pylist())) > 2:
         yield "several segments"
+
+
+def troubles_over_time(tables):
+    """What is difficult about the orders, days and states of some tables."""
+    orders = {
+        (order["session_id"], order["user_id"], order["order_time"])
+        for order in tables["fct_orders"].to_pylist()
+    }
+    purchases = {
+        (event["session_id"], event["user_id"], event["event_time"])
+        for event in tables["fct_events"].to_pylist()
+        if event["is_purchase"]
+    }
+    days = tables["fct_user_days"].to_pylist()
+    dates = [day["event_date"] for day in days] or [date.min]
+    entered = Counter(
+        (version["user_id"], version["rfm_segment"])
+        for version in tables["snap_user_rfm"].to_pylist()
+        if version["rfm_segment"] != version["previous_segment"]
+    )
+    found = {
+        "order of several seconds": purchases > orders,
+        "orders seconds apart": any(
+            order[:2] == other[:2] and (other[2] - order[2]).total_seconds() < 4
+            for order, other in pairwise(sorted(orders))
+        ),
+        "order over midnight": any(day["purchases"] and not day["orders"] for day in days),
+        "user of one day": 1 in Counter(day["user_id"] for day in days).values(),
+        "dormant and resurrected users": any(
+            period["dormant_users"] and period["resurrected_users"]
+            for period in tables["metrics_lifecycle"].to_pylist()
+        ),
+        "years apart": (max(dates) - min(dates)).days > 366,
+        "a third purchase day": 3
+        in tables["metrics_repeat_purchase"]["purchase_number"].to_pylist(),
+        "a segment left and come back to": max(entered.values(), default=0) > 1,
+    }
+    return {name for name, is_there in found.items() if is_there}

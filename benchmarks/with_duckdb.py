@@ -25,6 +25,8 @@ _OPTIONS: Final = {
     "session_outlier_ratio": 200,
     "session_timeout_seconds": 3600,
     "cohort_observation_window_days": 90,
+    "order_gap_seconds": 1,
+    "frequency_unit": "items",
 }
 # A table that is only on the way to others.
 _INTERMEDIATE: Final = {
@@ -109,7 +111,7 @@ def write_tables(files: str, output: Path) -> None:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET TimeZone = 'UTC'")
         for option, value in _OPTIONS.items():
-            connection.execute(f"SET VARIABLE {option} = {value}")
+            connection.execute(f"SET VARIABLE {option} = {value!r}")
         connection.execute(_READ_CSV, [files])
         for statement in merged(statements(*SQL_FILES), statements(FASTER_SQL)):
             connection.execute(statement)

@@ -13,7 +13,7 @@ from benchmarks import with_duckdb, with_polars, with_rows
 from benchmarks.comparing import COMPARED, require_equal
 from tests.oracle.compare import assert_tables_equal
 from tests.oracle.grammar import COLUMNS
-from tests.oracle.oracle import SQL_FILES, oracle_tables
+from tests.oracle.oracle import oracle_tables
 
 ROWS = 1500
 
@@ -92,7 +92,7 @@ def test_faster_sql_replaces_the_textbook_s():
 
 
 def test_every_faster_statement_has_its_place():
-    textbook = with_duckdb.statements(*SQL_FILES)
+    textbook = with_duckdb.statements(*with_duckdb.TEXTBOOK_SQL)
     faster = with_duckdb.statements(with_duckdb.FASTER_SQL)
     merged = with_duckdb.merged(textbook, faster)
     assert not [statement for _, statement in faster if statement not in merged]

@@ -13,50 +13,7 @@ import pyarrow as pa
 
 from .contract import TABLES
 from .grammar import REASONS, Event, read_file
-
-SQL_FILES = tuple(
-    Path(__file__).with_name("tables") / f"{name}.sql"
-    for name in (
-        "macros",
-        "events_deduplicated",
-        "multi_brand_products",
-        "fct_events",
-        "event_counts",
-        "fct_sessions",
-        "fct_orders",
-        "fct_user_days",
-        "dim_users",
-        "dim_user_rfm",
-        "dim_categories",
-        "dim_products",
-        "metrics_churn",
-        "metrics_funnel",
-        "metrics_rfm_segments",
-        "metrics_categories",
-        "metrics_category_rfm",
-        "metrics_periods",
-        "metrics_user_segments",
-        "metrics_rfm_grid",
-        "days",
-        "calendar",
-        "activity_days",
-        "metrics_lifecycle",
-        "metrics_active_users",
-        "metrics_stickiness",
-        "cohort_members",
-        "cohort_windows",
-        "metrics_cohort_retention",
-        "metrics_repeat_purchase",
-        "state_dates",
-        "user_states",
-        "snapshots",
-        "snap_user_rfm",
-        "snap_user_status",
-        "metrics_segment_history",
-        "metrics_segment_migration",
-    )
-)
-"""The SQL, one file a table, each after those it reads."""
+from .sql import SQL_FILES
 
 TABLE_KEYS = {name: table.key for name, table in TABLES.items()}
 """The key of every table."""

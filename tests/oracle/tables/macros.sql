@@ -1,4 +1,4 @@
--- What every table's SQL may use. There is a file for each table, plain DuckDB SQL; oracle.py lists them in
+-- What every table's SQL may use. There is a file for each table, plain DuckDB SQL; sql.py lists them in
 -- the order in which they are run, each after those it reads.
 --
 -- Reads   events_raw(event_time TIMESTAMP, event_type VARCHAR, product_id BIGINT, category_id BIGINT,

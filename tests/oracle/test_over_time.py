@@ -6,11 +6,16 @@ October 2019: the 1st is a Tuesday, so weeks begin on 30 September, 7, 14, 21 an
 
 import hashlib
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from .examples import at, bought, column, on, purchase, row, where
+from .examples import at, bought, column, csv_text, on, purchase, row, rows_of_tables, where
+from .oracle import oracle_tables
+from .strategies import clickstream_rows, runs
 
 HISTORY = (
     "snap_user_rfm",
@@ -981,3 +986,139 @@ class TestHistory:
         assert column(tables["snap_user_rfm"], "valid_from", "valid_to") == [
             (date(2017, 12, 31), None)
         ]
+
+
+class TestProperties:
+    """Of the oracle alone: what the rules of several tables say together."""
+
+    @given(run=runs())
+    @settings(max_examples=10)
+    def test_figures_add_up(self, tmp_path_factory, run):
+        rows, options = run
+        path = tmp_path_factory.mktemp("input") / "events.csv"
+        path.write_text(csv_text(rows), encoding="utf-8")
+        tables = rows_of_tables(oracle_tables([path], **options))
+
+        # Prices of 29 digits are more than Python's decimals keep by default.
+        with localcontext(prec=60):
+            for period in ("day", "week", "month"):
+                for activity in ("visit", "purchase"):
+                    series = where(tables["metrics_lifecycle"], activity=activity, period=period)
+                    assert_lifecycle_adds_up(series)
+            assert_totals_agree(tables["fct_user_days"], tables["metrics_periods"])
+        users = where(tables["metrics_active_users"], activity="visit")
+        days = where(tables["metrics_lifecycle"], activity="visit", period="day")
+        assert column(users, "event_date", "daily_users") == column(
+            days, "period_start", "active_users"
+        )
+        assert_versions_join(tables["snap_user_rfm"], tables["dim_user_rfm"], options)
+        assert_versions_join(tables["snap_user_status"], tables["dim_users"], options)
+        assert_migration_adds_up(tables["metrics_segment_migration"])
+
+    @given(rows=clickstream_rows(), data=st.data())
+    @settings(max_examples=10)
+    def test_a_snapshot_is_a_run_of_its_day(self, tmp_path_factory, rows, data):
+        # A brand of later would drop a product from all snapshots.
+        rows = [{**each, "brand": ""} for each in rows]
+        path = tmp_path_factory.mktemp("input") / "events.csv"
+        path.write_text(csv_text(rows), encoding="utf-8")
+        options = {
+            "history": data.draw(st.sampled_from(["day", "week", "month"])),
+            "frequency_unit": data.draw(st.sampled_from(["items", "orders"])),
+            "as_of": data.draw(st.sampled_from([date(2019, 11, 15), date(2020, 1, 31)])),
+        }
+        tables = rows_of_tables(oracle_tables([path], **options))
+        snapshots = where(tables["metrics_segment_history"], dimension="overall")
+        if not snapshots:
+            return
+        snapshot = data.draw(st.sampled_from(snapshots))
+        options["as_of"] = day = snapshot["snapshot_date"]
+        past = rows_of_tables(oracle_tables([path], **options))
+
+        for name, dimension in (
+            ("snap_user_rfm", "dim_user_rfm"),
+            ("snap_user_status", "dim_users"),
+        ):
+            valid = [
+                each
+                for each in tables[name]
+                if each["valid_from"] <= day
+                and (each["valid_to"] is None or day < each["valid_to"])
+            ]
+            assert_same_state(valid, past[dimension])
+            # What had ended by then stays as it was.
+            ended = where(past[name], is_current=False)
+            assert [each for each in ended if each not in tables[name]] == []
+        (overall,) = where(past["metrics_user_segments"], dimension="overall")
+        for figure in ("customers", "churned_customers", "purchases", "revenue"):
+            assert snapshot[figure] == overall[figure]
+        assert {
+            each["value"]: (each["customers"], each["revenue"], each["revenue_share"])
+            for each in where(
+                tables["metrics_segment_history"], dimension="rfm_segment", snapshot_date=day
+            )
+        } == {
+            each["rfm_segment"]: (each["customers"], each["revenue"], each["revenue_share"])
+            for each in past["metrics_rfm_segments"]
+        }
+
+
+def assert_lifecycle_adds_up(series):
+    """Check that every period follows from the one before it."""
+    before = {"active_users": 0, "revenue": 0}
+    for each in series:
+        assert each["active_users"] == (
+            each["new_users"] + each["retained_users"] + each["resurrected_users"]
+        )
+        assert each["active_users"] == before["active_users"] + each["net_users"]
+        assert each["revenue"] == (
+            before["revenue"]
+            + each["revenue_new"]
+            + each["revenue_resurrected"]
+            + each["revenue_expansion"]
+            - each["revenue_contraction"]
+            - each["revenue_churned"]
+        )
+        before = each
+
+
+def assert_totals_agree(user_days, periods):
+    """Check that the days of users hold what the months hold."""
+    for name in ("purchases", "orders", "revenue"):
+        months = where(periods, period="month")
+        assert sum(column(user_days, name)) == sum(column(months, name))
+
+
+def assert_versions_join(versions, users, options):
+    """Check that a user's versions have no holes, and the last ones what the users' table has."""
+    for version, following in pairwise(versions):
+        if version["user_id"] == following["user_id"]:
+            assert version["valid_to"] == following["valid_from"]
+        else:
+            assert version["valid_to"] is None
+    current = where(versions, is_current=True)
+    assert current == where(versions, valid_to=None)
+    if options.get("history") != "none":
+        assert_same_state(current, users)
+
+
+def assert_same_state(versions, users):
+    """Check that both say the same of the same users."""
+    assert len(versions) == len(users)
+    for version, user in zip(versions, users, strict=True):
+        shared = version.keys() & user.keys()
+        assert {name: version[name] for name in shared} == {name: user[name] for name in shared}
+
+
+def assert_migration_adds_up(moves):
+    """Check that who is in a value at the end of a period is there when the next one begins."""
+    arrived, left = {}, {}
+    for each in moves:
+        group = (each["period"], each["dimension"])
+        for flows, value in ((arrived, each["to_value"]), (left, each["from_value"])):
+            at_date = flows.setdefault(group, {}).setdefault(each["snapshot_date"], {})
+            at_date[value] = at_date.get(value, 0) + each["customers"]
+    for group, by_date in arrived.items():
+        for date_before, date_after in pairwise(sorted(by_date)):
+            known = {v: n for v, n in left[group][date_after].items() if v != "New"}
+            assert by_date[date_before] == known

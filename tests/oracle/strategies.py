@@ -42,6 +42,7 @@ USER_SESSIONS = (
     "a|b",
     ' a, "b" ',
     "",
+    "",
 )
 BRANDS_OF_A_PRODUCT = (
     ("acme",),
@@ -240,6 +241,7 @@ def changes() -> st.SearchStrategy[Row]:
     """What sets a copy of a row apart: nothing, a column beside the key, or the session gone."""
     brands = [brand for brands in BRANDS_OF_A_PRODUCT for brand in brands]
     return st.one_of(
+        st.just({}),
         st.just({}),
         st.builds(lambda brand: {"brand": brand}, st.sampled_from(brands)),
         st.builds(lambda price: {"price": price}, prices()),

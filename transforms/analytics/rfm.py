@@ -1,22 +1,37 @@
-"""RFM: recency, frequency and monetary scores of the users with a purchase, and their segment."""
+"""RFM: recency, frequency and monetary scores of the users with a purchase, and their segment.
+
+At every snapshot the buyers so far are ranked, by what they have bought up to then. The scores of
+dim_user_rfm are those of the last snapshot, `as_of`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from transforms.columnar.kernels import Integers
 from transforms.columnar.money import MONEY
 from transforms.columnar.ntile import (
-    Bracket,
+    OrderedKeys,
     bracket_tiles,
     bracketed_keys,
     first_keys,
+    order_keys,
+    places_of,
     sample_keys,
-    tile_of,
 )
 from transforms.schema import DIM_USER_RFM, NO_RFM_SEGMENT, RFM_TILES, SEGMENT_RULES
+
+FrequencyUnit = Literal["items", "orders"]
+
+FREQUENCY_COLUMN: Final = {"items": "purchase_count", "orders": "order_count"}
+"""The column of users that frequency counts, by the option `frequency_unit`."""
+
+Frames = dict[str, pl.DataFrame]
 
 
 def buyers(users: pl.DataFrame) -> pl.DataFrame:
@@ -24,134 +39,307 @@ def buyers(users: pl.DataFrame) -> pl.DataFrame:
     return users.filter(pl.col("purchase_count") > 0)
 
 
-def recency_keys(users: pl.DataFrame) -> pl.DataFrame:
-    """Sort keys of recency: the longest ago first, which any as_of orders the same way."""
-    return buyers(users).select(value="last_purchase_date", user="user")
+@dataclass(frozen=True)
+class PurchaseStates:
+    """What the buyers of a shard had bought, at every snapshot.
+
+    Attributes:
+        rows: One row per user and purchase day that is the last one at a snapshot: `row` (of the
+            user days), `user_id`, `begin` and `end` (Int32: the first such snapshot and the one
+            after the last), `last_purchase_date`, `frequency` (Int64), `total_revenue`.
+        snapshots: Number of snapshots.
+    """
+
+    rows: pl.DataFrame
+    snapshots: int
+
+    def recency_keys(self) -> OrderedKeys:
+        """Keys of recency: the longest ago first."""
+        return self._keys("last_purchase_date")
+
+    def monetary_keys(self) -> OrderedKeys:
+        """Keys of the monetary score: the least revenue first."""
+        return self._keys("total_revenue")
+
+    def _keys(self, value: str) -> OrderedKeys:
+        keys = self.rows.select(pl.col(value).alias("value"), "user_id", "begin", "end")
+        return order_keys(keys, self.snapshots)
 
 
-def monetary_keys(users: pl.DataFrame) -> pl.DataFrame:
-    """Sort keys of the monetary score: the least revenue first."""
-    return buyers(users).select(value="total_revenue", user="user")
-
-
-def frequency_counts(users: pl.DataFrame) -> pl.DataFrame:
-    """How many buyers have bought how often: columns `frequency`, `users`."""
-    return buyers(users).group_by("frequency").agg(pl.len().cast(pl.Int64).alias("users"))
-
-
-def frequency_scores(counts: pl.DataFrame) -> pl.DataFrame:
-    """The frequency score of each frequency.
-
-    The percent rank p is (buyers with a smaller one) / (buyers − 1), 0 for a single buyer; the
-    score is its fifth, 1 to 5.
+def purchase_states(
+    days: pl.DataFrame, dates: pl.Series, frequency_unit: FrequencyUnit
+) -> PurchaseStates:
+    """What the buyers of a shard had bought, at every snapshot.
 
     Args:
-        counts: `frequency_counts` of all shards.
+        days: Combined user days of whole users, by user and date: `user_id`, `event_date`,
+            `purchases`, `orders`, `revenue`; none after the last snapshot.
+        dates: The snapshots, ascending.
+        frequency_unit: What frequency counts.
+    """
+    number = "purchases" if frequency_unit == "items" else "orders"
+    bought = days.lazy().with_row_index("row").filter(pl.col("purchases") > 0).collect()
+    users = bought["user_id"].to_numpy()
+    is_last = np.ones(len(users), np.bool_)
+    is_last[:-1] = users[1:] != users[:-1]
+    begin = dates.search_sorted(bought["event_date"]).to_numpy().astype(np.int32)
+    end = np.full(len(begin), len(dates), np.int32)
+    end[:-1] = np.where(is_last[:-1], end[:-1], begin[1:])
+    first_of_user = _first_of_user(users)
+    return PurchaseStates(
+        bought.select(
+            pl.col("row").cast(pl.Int64),
+            "user_id",
+            begin=pl.Series(begin),
+            end=pl.Series(end),
+            last_purchase_date="event_date",
+            frequency=_running_total(bought[number], first_of_user),
+            total_revenue=_running_total(bought["revenue"], first_of_user),
+        ).filter(pl.col("begin") < pl.col("end")),
+        len(dates),
+    )
+
+
+def _first_of_user(users: Integers) -> Integers:
+    """For each row the first one of its user, whose rows are neighbours."""
+    is_first = np.ones(len(users), np.bool_)
+    is_first[1:] = users[1:] != users[:-1]
+    first: Integers = np.flatnonzero(is_first)[is_first.cumsum() - 1]
+    return first
+
+
+def _running_total(values: pl.Series, first_of_user: Integers) -> pl.Series:
+    """The sums of each user's values up to each row, itself included."""
+    totals = values.cum_sum()
+    return totals - (totals - values).gather(first_of_user)
+
+
+# The first pass ------------------------------------------------------------------------------
+
+
+def rank_samples(states: PurchaseStates) -> Frames:
+    """What a user shard sends in the first pass, by name."""
+    return {
+        "recency_samples": sample_keys(states.recency_keys(), RFM_TILES),
+        "monetary_samples": sample_keys(states.monetary_keys(), RFM_TILES),
+        "frequencies": frequency_counts(states),
+    }
+
+
+def frequency_counts(states: PurchaseStates) -> pl.DataFrame:
+    """How many buyers of a shard have each frequency at each snapshot.
 
     Returns:
-        Columns `frequency`, `frequency_score`.
+        Columns `snapshot` (Int32), `frequency`, `users` (Int64), which merge by adding users.
     """
-    ordered = counts.group_by("frequency").agg(pl.col("users").sum()).sort("frequency")
-    fewer = pl.col("users").cum_sum() - pl.col("users")
-    others = pl.max_horizontal(pl.col("users").sum() - 1, 1)
-    return ordered.select(
-        "frequency",
-        # p >= t / 5, without a quotient that could round.
-        frequency_score=pl.sum_horizontal(
-            pl.lit(1, pl.Int64),
-            *((fewer * RFM_TILES >= others * tile).cast(pl.Int64) for tile in range(1, RFM_TILES)),
-        ),
+    rows = states.rows
+    found, number = np.unique(rows["frequency"].to_numpy(), return_inverse=True)
+    changes = np.zeros((states.snapshots + 1, len(found)), np.int64)
+    np.add.at(changes, (rows["begin"].to_numpy(), number), 1)
+    np.add.at(changes, (rows["end"].to_numpy(), number), -1)
+    users = changes.cumsum(axis=0)
+    snapshot, column = users.nonzero()
+    return pl.DataFrame(
+        {
+            "snapshot": snapshot.astype(np.int32),
+            "frequency": found[column],
+            "users": users[snapshot, column],
+        }
     )
 
 
 @dataclass(frozen=True)
 class RankBrackets:
-    """Where the tiles of recency and of monetary value begin, roughly."""
+    """Where the tiles of recency and of monetary value begin, roughly: `bracket_tiles`."""
 
-    recency: list[Bracket]
-    monetary: list[Bracket]
-
-
-def rank_samples(users: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What a user shard sends in the first pass, by name."""
-    return {
-        "recency_samples": sample_keys(recency_keys(users)),
-        "monetary_samples": sample_keys(monetary_keys(users)),
-        "frequency_counts": frequency_counts(users),
-    }
+    recency: pl.DataFrame
+    monetary: pl.DataFrame
 
 
-def rank_brackets(samples: dict[str, pl.DataFrame]) -> RankBrackets:
-    """Bracket the tiles, from the `rank_samples` of all shards."""
+def rank_brackets(samples: Frames) -> RankBrackets:
+    """Bracket the tiles, from the `rank_samples` of all shards; to be done once."""
     return RankBrackets(
-        *(
-            bracket_tiles(samples[name], RFM_TILES) if name in samples else []
-            for name in ("recency_samples", "monetary_samples")
-        )
+        bracket_tiles(samples["recency_samples"], RFM_TILES),
+        bracket_tiles(samples["monetary_samples"], RFM_TILES),
     )
 
 
-def rank_candidates(users: pl.DataFrame, brackets: RankBrackets) -> dict[str, pl.DataFrame]:
+# The second pass -----------------------------------------------------------------------------
+
+
+def rank_candidates(states: PurchaseStates, brackets: RankBrackets) -> Frames:
     """What a user shard sends in the second pass, by name."""
+    recency, before_recency = bracketed_keys(states.recency_keys(), brackets.recency)
+    monetary, before_monetary = bracketed_keys(states.monetary_keys(), brackets.monetary)
     return {
-        "recency_candidates": bracketed_keys(recency_keys(users), brackets.recency),
-        "monetary_candidates": bracketed_keys(monetary_keys(users), brackets.monetary),
+        "recency_candidates": recency,
+        "before_recency": before_recency,
+        "monetary_candidates": monetary,
+        "before_monetary": before_monetary,
     }
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """All that is needed to score a buyer.
+    """All that is needed to score the buyers of any snapshot: four rows of each frame for one.
 
     Attributes:
-        recency: First key of each recency tile but the first.
-        monetary: First key of each monetary tile but the first.
-        frequency: `frequency_scores`.
+        last: The last snapshot.
+        recency: First key of each recency tile but the first: `snapshot`, `tile`, `value` (the
+            last purchase date), `user_id`.
+        monetary: The same of monetary tiles: `value` is the revenue.
+        frequency: `first_frequencies`.
     """
 
-    recency: dict[int, tuple[Any, str]]
-    monetary: dict[int, tuple[Any, str]]
+    last: int
+    recency: pl.DataFrame
+    monetary: pl.DataFrame
     frequency: pl.DataFrame
 
 
-def scoring(
-    samples: dict[str, pl.DataFrame], brackets: RankBrackets, candidates: dict[str, pl.DataFrame]
-) -> Scoring | None:
-    """The exact scoring, from both passes over all shards; None where nobody has bought."""
-    if "frequency_counts" not in samples:
-        return None
+def scoring(samples: Frames, brackets: RankBrackets, candidates: Frames) -> Scoring:
+    """The exact scoring, from both passes over all shards; to be done once."""
+    last = samples["frequencies"]["snapshot"].max()  # who has bought stays a buyer
     return Scoring(
-        first_keys(candidates["recency_candidates"], brackets.recency) if brackets.recency else {},
-        first_keys(candidates["monetary_candidates"], brackets.monetary)
-        if brackets.monetary
-        else {},
-        frequency_scores(samples["frequency_counts"]),
+        0 if last is None else int(last),  # type: ignore[arg-type] # an integer
+        first_keys(
+            candidates["recency_candidates"], candidates["before_recency"], brackets.recency
+        ),
+        first_keys(
+            candidates["monetary_candidates"], candidates["before_monetary"], brackets.monetary
+        ),
+        first_frequencies(samples["frequencies"]),
     )
 
 
-def score(users: pl.DataFrame, rules: Scoring | None) -> pl.DataFrame:
-    """Score the buyers of a shard.
+def first_frequencies(counts: pl.DataFrame) -> pl.DataFrame:
+    """The smallest frequency of each frequency score but the first, at each snapshot.
+
+    The percent rank p is (buyers with a smaller frequency) / (buyers − 1), 0 for a single buyer;
+    the score is its fifth, 1 to 5.
+
+    Args:
+        counts: `frequency_counts` of all shards.
+
+    Returns:
+        Columns `snapshot`, `tile` (Int32), `value` (the frequency); none where nobody has it.
+    """
+    keys = ("snapshot", "frequency")
+    ordered = counts.group_by(keys).agg(pl.col("users").sum()).sort(keys)
+    users = pl.col("users")
+    fewer = (users.cum_sum() - users).over("snapshot")
+    others = pl.max_horizontal(users.sum().over("snapshot") - 1, 1)
+    tiles = pl.int_ranges(2, pl.col("score") + 1, dtype=pl.Int32)
+    return (
+        ordered.with_columns(
+            # p >= t / 5, without a quotient that could round.
+            score=pl.sum_horizontal(
+                pl.lit(1, pl.Int64),
+                *(
+                    (fewer * RFM_TILES >= others * tile).cast(pl.Int64)
+                    for tile in range(1, RFM_TILES)
+                ),
+            )
+        )
+        .with_columns(tile=tiles)
+        .explode("tile", empty_as_null=False)
+        .group_by("snapshot", "tile")
+        .agg(pl.col("frequency").min().alias("value"))
+        .sort("snapshot", "tile")
+    )
+
+
+# Scores --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ShardScoring:
+    """Scores of a shard's buyers as comparisons of integers: 1, and 1 more for each bound reached.
+
+    Attributes:
+        recency_places: For each user day the place of its key of recency among the shard's; 0
+            where it is not the last purchase day at any snapshot.
+        monetary_places: The same of its key of monetary value.
+        recency: For each snapshot and tile but the first the first place of it.
+        monetary: The same of monetary tiles.
+        frequency: The first frequency of it.
+    """
+
+    recency_places: Integers
+    monetary_places: Integers
+    recency: npt.NDArray[np.int64]
+    monetary: npt.NDArray[np.int64]
+    frequency: npt.NDArray[np.int64]
+
+
+def shard_scoring(states: PurchaseStates, rows: int, rules: Scoring) -> ShardScoring:
+    """Bring a scoring to the places of a shard.
+
+    Args:
+        states: Of the shard.
+        rows: Number of its user days.
+        rules: `scoring`.
+    """
+    of_row = states.rows["row"].to_numpy()
+    places, bounds = [], []
+    for ordered, first in (
+        (states.recency_keys(), rules.recency),
+        (states.monetary_keys(), rules.monetary),
+    ):
+        place = np.zeros(rows, np.int64)
+        place[of_row[ordered.rows]] = np.arange(len(ordered.rows))
+        places.append(place)
+        first_place = places_of(ordered, first["value"], first["user_id"])
+        bounds.append(_by_snapshot(first, first_place, states.snapshots))
+    frequency = _by_snapshot(rules.frequency, rules.frequency["value"].to_numpy(), states.snapshots)
+    return ShardScoring(places[0], places[1], bounds[0], bounds[1], frequency)
+
+
+def _by_snapshot(tiles: pl.DataFrame, bounds: Integers, snapshots: int) -> npt.NDArray[np.int64]:
+    """A row for each snapshot of the bounds of its tiles but the first; out of reach if none."""
+    found = np.full((snapshots, RFM_TILES - 1), np.iinfo(np.int64).max, np.int64)
+    found[tiles["snapshot"].to_numpy(), tiles["tile"].to_numpy() - 2] = bounds
+    return found
+
+
+def score(users: pl.DataFrame, rules: Scoring, frequency_unit: FrequencyUnit) -> pl.DataFrame:
+    """Score the buyers of a shard as they are at the last snapshot.
 
     Args:
         users: `combine_users` of a shard.
         rules: `scoring`.
+        frequency_unit: What frequency counts.
 
     Returns:
         The buyers with `recency_score`, `frequency_score`, `monetary_score`, `rfm_score`,
         `rfm_segment` beside their columns.
     """
-    scored = buyers(users)
-    if rules is None:
-        rules = Scoring({}, {}, frequency_scores(frequency_counts(users)))
+    recency, frequency, monetary = (
+        _tile_of(tiles.filter(pl.col("snapshot") == rules.last), pl.col(value), kind)
+        for tiles, value, kind in (
+            (rules.recency, "last_purchase_date", pl.Date()),
+            (rules.frequency, FREQUENCY_COLUMN[frequency_unit], pl.Int64()),
+            (rules.monetary, "total_revenue", MONEY),
+        )
+    )
     r, f, m = pl.col("recency_score"), pl.col("frequency_score"), pl.col("monetary_score")
     return (
-        scored.with_columns(
-            recency_score=tile_of(rules.recency, pl.col("last_purchase_date"), pl.Date()),
-            monetary_score=tile_of(rules.monetary, pl.col("total_revenue"), MONEY),
-        )
-        .join(rules.frequency, on="frequency", how="left", maintain_order="left")
+        buyers(users)
+        .with_columns(recency_score=recency, frequency_score=frequency, monetary_score=monetary)
         .with_columns(rfm_score=r + f + m, rfm_segment=segment())
     )
+
+
+def _tile_of(tiles: pl.DataFrame, value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """The tile of `value`, and of `user` where keys have one, (Int64)."""
+    reached = [pl.lit(1, pl.Int64)]
+    for row in tiles.iter_rows(named=True):
+        first = pl.lit(row["value"], kind)
+        is_reached = value >= first
+        if "user_id" in row:
+            is_reached &= (value > first) | (pl.col("user") >= pl.lit(str(row["user_id"])))
+        reached.append(is_reached.cast(pl.Int64))
+    return pl.sum_horizontal(reached)
 
 
 def segment() -> pl.Expr:

@@ -162,3 +162,17 @@ REPURCHASE_WINDOW_DAYS: Final = (30, 60, 90, 180)
 
 LAST_PURCHASE_NUMBER: Final = 10
 """The last occasion of which metrics_repeat_purchase tells."""
+
+HISTORY_DIMENSIONS: Final = (
+    "overall",
+    "rfm_segment",
+    "activity_status",
+    "customer_lifecycle_stage",
+)
+"""What customers of a snapshot are split by."""
+
+MIGRATION_DIMENSIONS: Final = ("rfm_segment", "activity_status")
+MIGRATION_PERIODS: Final = ("week", "month")
+
+NEW_CUSTOMER: Final = "New"
+"""Stands for the value, before, of a user without an event by then."""

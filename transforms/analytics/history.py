@@ -34,7 +34,7 @@ from transforms.columnar.snapshot_kernels import (
     RfmVersion,
     StatusVersion,
     Stock,
-    add_up_stocks,
+    add_up,
     follow_users,
 )
 from transforms.rules import UserThresholds
@@ -134,7 +134,6 @@ def user_history(days: pl.DataFrame, rules: HistoryRules) -> Frames:
     for versions in _follow(days, ends, rules, sums):
         rfm.append(_rfm_rows(versions.rfm, users, snapshots))
         status.append(_status_rows(versions.status, versions.revenue, users, snapshots))
-    add_up_stocks(sums.stocks, sums.stock_revenue)
     return {
         "snap_user_rfm": pl.concat(rfm),
         "snap_user_status": pl.concat(status),
@@ -179,6 +178,7 @@ class _Sums:
         self.flows = np.zeros((snapshots, SLOTS, len(Flow())), np.int64)
         self.flow_revenue = np.zeros((snapshots * SLOTS, 2), np.uint64)
         self.moves = np.zeros((*moves, len(Move())), np.int64)
+        self.prospects = np.zeros((snapshots + 1, len(MIGRATION_PERIODS)), np.int64)
         self.moved_revenue = np.zeros((int(np.prod(moves)), 2), np.uint64)
 
 
@@ -205,7 +205,8 @@ def _follow(
         np.empty((room, 2), np.uint64),
     )
     *bounded, _ = LIFECYCLE_STAGE_UP_TO.values()
-    period_ends = np.column_stack([_numbered(snapshots.ends_week), _numbered(snapshots.ends_month)])
+    of_periods = (snapshots.ends_week, snapshots.ends_month)
+    period_numbers = np.column_stack([_numbered(is_end) for is_end in of_periods])
     user, is_done = 0, False
     while not is_done:
         user, rfm_count, status_count = follow_users(
@@ -218,7 +219,9 @@ def _follow(
             bounds.monetary_places,
             snapshots.days,
             snapshots.is_kept,
-            period_ends,
+            _next(snapshots.is_kept),
+            period_numbers,
+            np.column_stack([_next(is_end) for is_end in of_periods]),
             bounds.recency,
             bounds.monetary,
             bounds.frequency,
@@ -235,11 +238,14 @@ def _follow(
             sums.flow_revenue,
             sums.moves,
             sums.moved_revenue,
+            sums.prospects,
             made.rfm,
             made.status,
             made.revenue,
         )
         is_done = user == len(ends)
+        if is_done:
+            add_up(sums.stocks, sums.stock_revenue, sums.prospects, period_numbers, sums.moves)
         yield _Versions(
             made.rfm[:rfm_count], made.status[:status_count], made.revenue[:status_count]
         )
@@ -249,6 +255,13 @@ def _numbered(is_end: npt.NDArray[np.bool_]) -> Integers:
     """0 where a snapshot does not end a period, 1 where it ends the first, else 2."""
     numbers: Integers = np.minimum(is_end.cumsum(), 2) * is_end
     return numbers
+
+
+def _next(is_one: npt.NDArray[np.bool_]) -> Integers:
+    """For each snapshot the first from it on that is one; their number if there is none."""
+    places = np.append(np.flatnonzero(is_one), len(is_one))
+    following: Integers = places[np.searchsorted(places, np.arange(len(is_one)))]
+    return following
 
 
 # The rows of versions ------------------------------------------------------------------------

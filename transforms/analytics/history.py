@@ -57,7 +57,7 @@ from transforms.schema import (
 
 Frames = dict[str, pl.DataFrame]
 
-_VERSION_ROOM: Final = 1 << 16  # versions that are made at a time
+_VERSION_ROOM: Final = 1 << 14  # versions that are made at a time
 _VALUES: Final = {
     "overall": ("all",),
     "rfm_segment": SEGMENTS,
@@ -207,41 +207,42 @@ def _follow(
     *bounded, _ = LIFECYCLE_STAGE_UP_TO.values()
     of_periods = (snapshots.ends_week, snapshots.ends_month)
     period_numbers = np.column_stack([_numbered(is_end) for is_end in of_periods])
+    given = (
+        ends,
+        days["event_date"].to_physical().to_numpy().astype(np.int64),
+        days["purchases"].to_numpy(),
+        days["orders"].to_numpy(),
+        halves_of_money(days["revenue"]),
+        bounds.recency_places,
+        bounds.monetary_places,
+        snapshots.days,
+        snapshots.is_kept,
+        _next(snapshots.is_kept),
+        period_numbers,
+        np.column_stack([_next(is_end) for is_end in of_periods]),
+        bounds.recency,
+        bounds.monetary,
+        bounds.frequency,
+        thresholds.churn_days,
+        thresholds.at_risk_days,
+        thresholds.declining_days,
+        rules.frequency_unit == "orders",
+        segment_table(),
+        np.array(bounded, np.int64),
+    )
+    summed = (
+        sums.stocks,
+        sums.stock_revenue,
+        sums.flows,
+        sums.flow_revenue,
+        sums.moves,
+        sums.moved_revenue,
+        sums.prospects,
+    )
     user, is_done = 0, False
     while not is_done:
         user, rfm_count, status_count = follow_users(
-            ends,
-            days["event_date"].to_physical().to_numpy().astype(np.int64),
-            days["purchases"].to_numpy(),
-            days["orders"].to_numpy(),
-            halves_of_money(days["revenue"]),
-            bounds.recency_places,
-            bounds.monetary_places,
-            snapshots.days,
-            snapshots.is_kept,
-            _next(snapshots.is_kept),
-            period_numbers,
-            np.column_stack([_next(is_end) for is_end in of_periods]),
-            bounds.recency,
-            bounds.monetary,
-            bounds.frequency,
-            thresholds.churn_days,
-            thresholds.at_risk_days,
-            thresholds.declining_days,
-            rules.frequency_unit == "orders",
-            segment_table(),
-            np.array(bounded, np.int64),
-            user,
-            sums.stocks,
-            sums.stock_revenue,
-            sums.flows,
-            sums.flow_revenue,
-            sums.moves,
-            sums.moved_revenue,
-            sums.prospects,
-            made.rfm,
-            made.status,
-            made.revenue,
+            *given, user, *summed, made.rfm, made.status, made.revenue
         )
         is_done = user == len(ends)
         if is_done:

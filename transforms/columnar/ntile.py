@@ -16,12 +16,17 @@ sqrt(n) keys of the same tile's in a shard of n keys: the samples are dense ther
 four standard deviations) and sparse elsewhere. Wherever it lies, the brackets are right; dense
 samples only make them narrow.
 
-**Sizes.** A shard sends `_SAMPLES` samples, but at least `_SAMPLES_OF_SNAPSHOT` of each snapshot.
-With 280 shards of 5,400 buyers and five tiles, 32 samples leave a tile's first key within 30,000
-keys, 2 % of all. A key that is a candidate at many snapshots is sent once, so that the candidates
-are a part of the purchase days, whatever the number of snapshots. For each of the two scores: at 38
-snapshots (weeks of nine months) 340,000 samples and 43,000 counts, at 213 (days of seven months)
-1.9 million and 240,000, of 36 bytes.
+**Sizes.** With 280 shards of 5,400 buyers and five tiles, 64 samples of each snapshot leave the
+first key of a tile within 10,000 keys, 1 % of them. A key that is a candidate at many snapshots is
+sent once, so that the candidates are some of the purchase days, however many the snapshots. For
+each of two scores (measured: recency, revenue) and their sorted keys:
+
+| snapshots of seven months | samples | counts | candidates, of 4.3 million purchase days |
+| --- | --- | --- | --- |
+| 37 (weeks, ends of months) | 650,000, 23 MB | 41,000 | 830,000, 26 MB |
+| 213 (days) | 3.7 million, 133 MB | 240,000 | 2.7 and 1.7 million, 53 MB |
+
+The first keys themselves are four of each snapshot.
 """
 
 from __future__ import annotations
@@ -51,8 +56,7 @@ from transforms.columnar.kernels import (
 from transforms.columnar.key_index import rows_in_order
 from transforms.columnar.money import halves_of_money
 
-_SAMPLES: Final = 1024  # keys that a shard sends in the first pass, of all snapshots
-_SAMPLES_OF_SNAPSHOT: Final = 32  # but at least so many of each
+_SAMPLES: Final = 64  # keys of each snapshot that a shard sends in the first pass
 
 
 Keys = npt.NDArray[np.uint64]
@@ -269,11 +273,10 @@ def sample_keys(ordered: OrderedKeys, tiles: int) -> pl.DataFrame:
         `user_id`, `weight` (UInt32: keys from the sample before, exclusive, to this one),
         `next_weight` (the weight of the next sample; 1 for the last).
     """
-    samples = max(_SAMPLES // ordered.snapshots, _SAMPLES_OF_SNAPSHOT, 2)
-    sparse = max(1, samples // 4)
-    dense = samples - sparse
+    sparse = max(1, _SAMPLES // 4)
+    dense = max(1, _SAMPLES - sparse)
     # Every step is of one of the two kinds, or cut off at the bound of a dense part or the end.
-    room = ordered.snapshots * min(len(ordered.rows), samples + 4 * tiles)
+    room = ordered.snapshots * min(len(ordered.rows), sparse + dense + 4 * tiles)
     snapshots = np.empty(room, np.int32)
     places, weights, next_weights = (np.empty(room, np.uint32) for _ in range(3))
     count = _sample(

@@ -115,7 +115,7 @@ def tables_in_memory(
     brackets = rank_brackets(of_all)
     candidates: dict[str, list[pl.DataFrame]] = defaultdict(list)
     for frames in shards:
-        _append(candidates, rank_candidates(frames["users"], brackets))
+        _append(candidates, rank_candidates(current_states(frames["users"], "items"), brackets))
     context = user_context(rules, of_all, _joined(candidates), found)
     for frames in shards:
         of_users, of_metrics = user_shard_frames(frames, context)

@@ -6,6 +6,7 @@ dim_user_rfm are those of the last snapshot, `as_of`.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -39,14 +40,27 @@ def buyers(users: pl.DataFrame) -> pl.DataFrame:
     return users.filter(pl.col("purchase_count") > 0)
 
 
+STATES: Final = pl.Schema(
+    {
+        "row": pl.Int64(),
+        "user_id": pl.Int64(),
+        "begin": pl.Int32(),
+        "end": pl.Int32(),
+        "last_purchase_date": pl.Date(),
+        "frequency": pl.Int64(),
+        "total_revenue": MONEY,
+    }
+)
+
+
 @dataclass(frozen=True)
 class PurchaseStates:
     """What the buyers of a shard had bought, at every snapshot.
 
     Attributes:
-        rows: One row per user and purchase day that is the last one at a snapshot: `row` (of the
-            user days), `user_id`, `begin` and `end` (Int32: the first such snapshot and the one
-            after the last), `last_purchase_date`, `frequency` (Int64), `total_revenue`.
+        rows: One row per user and purchase day that is the last one at a snapshot (`STATES`): `row`
+            (of the user days), `begin` and `end` (the first such snapshot and the one after the
+            last), and what the user has bought up to then.
         snapshots: Number of snapshots.
     """
 
@@ -100,6 +114,28 @@ def purchase_states(
     )
 
 
+def current_states(users: pl.DataFrame, frequency_unit: FrequencyUnit) -> PurchaseStates:
+    """What the buyers of a shard have bought in all, as the states at a single snapshot.
+
+    Args:
+        users: Combined users, in any order.
+        frequency_unit: What frequency counts.
+    """
+    bought = buyers(users.with_row_index("row")).sort("user_id")
+    return PurchaseStates(
+        bought.select(
+            pl.col("row").cast(pl.Int64),
+            "user_id",
+            begin=pl.lit(0, pl.Int32),
+            end=pl.lit(1, pl.Int32),
+            last_purchase_date="last_purchase_date",
+            frequency=FREQUENCY_COLUMN[frequency_unit],
+            total_revenue="total_revenue",
+        ),
+        1,
+    )
+
+
 def _first_of_user(users: Integers) -> Integers:
     """For each row the first one of its user, whose rows are neighbours."""
     is_first = np.ones(len(users), np.bool_)
@@ -124,6 +160,16 @@ def rank_samples(states: PurchaseStates) -> Frames:
         "monetary_samples": sample_keys(states.monetary_keys(), RFM_TILES),
         "frequencies": frequency_counts(states),
     }
+
+
+@functools.cache
+def _no_samples() -> Frames:
+    """What a shard without a buyer sends."""
+    return rank_samples(_no_states())
+
+
+def _no_states() -> PurchaseStates:
+    return PurchaseStates(STATES.to_frame(), 1)
 
 
 def frequency_counts(states: PurchaseStates) -> pl.DataFrame:
@@ -158,6 +204,7 @@ class RankBrackets:
 
 def rank_brackets(samples: Frames) -> RankBrackets:
     """Bracket the tiles, from the `rank_samples` of all shards; to be done once."""
+    samples = _no_samples() | samples
     return RankBrackets(
         bracket_tiles(samples["recency_samples"], RFM_TILES),
         bracket_tiles(samples["monetary_samples"], RFM_TILES),
@@ -199,6 +246,8 @@ class Scoring:
 
 def scoring(samples: Frames, brackets: RankBrackets, candidates: Frames) -> Scoring:
     """The exact scoring, from both passes over all shards; to be done once."""
+    samples = _no_samples() | samples
+    candidates = rank_candidates(_no_states(), brackets) | candidates
     last = samples["frequencies"]["snapshot"].max()  # who has bought stays a buyer
     return Scoring(
         0 if last is None else int(last),  # type: ignore[arg-type] # an integer

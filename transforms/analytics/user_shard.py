@@ -41,13 +41,13 @@ class UserContext:
     Attributes:
         rules: The options, `as_of` resolved.
         dataset_end: The largest first_purchase_date; None where nobody has bought.
-        scoring: How buyers are scored; None where nobody has bought.
+        scoring: How buyers are scored.
         catalogue: Products and categories.
     """
 
     rules: Rules
     dataset_end: dt.date | None
-    scoring: Scoring | None
+    scoring: Scoring
     catalogue: Catalogue
 
 
@@ -86,7 +86,7 @@ def user_shard_frames(
     """
     rules = context.rules
     described = describe_users(frames["users"], rules.as_of or dt.date.min, rules.thresholds)
-    buyers = score(described, context.scoring)
+    buyers = score(described, context.scoring, "items")
     shard = DescribedUsers(
         with_segment(described, buyers),
         buyers,

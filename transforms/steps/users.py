@@ -60,9 +60,8 @@ class CombineUsers(beam.DoFn):
         sessions = frames.get("user_sessions", USER_SESSIONS.to_frame())
         combined = combine_users(days, orders, sessions, self._rules.frequency_unit)
         self._users.inc(combined.height)
-        for payload in store_frames(
-            self._store, rank_samples(combined) | {"totals": user_totals(combined)}
-        ):
+        samples = rank_samples(current_states(combined, "items"))
+        for payload in store_frames(self._store, samples | {"totals": user_totals(combined)}):
             yield TaggedOutput(self.SAMPLES, payload)
         lost = users_without_events(combined, sessions)
         yield TaggedOutput(
@@ -92,7 +91,8 @@ class FindRankCandidates(beam.DoFn):
         if self._brackets is None:
             self._brackets = rank_brackets(collect_frames(self._store, samples))
         _, (_, payload) = element
-        found = rank_candidates(self._store.read([payload]), self._brackets)
+        states = current_states(self._store.read([payload]), "items")
+        found = rank_candidates(states, self._brackets)
         yield from store_frames(self._store, found)
 
 

@@ -35,6 +35,12 @@ SOUND = {
     },
     "dim_users": {"data_quality_flag": None},
     "dim_user_rfm": {"rfm_score": 15},
+    "snap_user_rfm": {"rfm_score": 15, "valid_to": date(2019, 10, 2), "is_current": False},
+    "snap_user_status": {
+        "activity_status": "churned",
+        "valid_to": date(2019, 10, 2),
+        "is_current": False,
+    },
 }
 # A row for every check of rows: what to change in a sound one, so that it breaks this rule.
 BREAKING = {
@@ -60,6 +66,17 @@ BREAKING = {
     ("dim_users", "anomalous_session_ratio"): {"data_quality_flag": "anomalous_session_ratio"},
     ("dim_users", "activity_after_as_of"): {"days_since_last_activity": -1},
     ("dim_user_rfm", "score_is_sum"): {"rfm_score": 4},
+    ("snap_user_rfm", "valid_to_after_valid_from"): {"valid_to": date(2019, 10, 1)},
+    ("snap_user_rfm", "current_without_valid_to"): {"is_current": True},
+    ("snap_user_rfm", "score_is_sum"): {"rfm_score": 4},
+    ("snap_user_status", "valid_to_after_valid_from"): {"valid_to": date(2019, 10, 1)},
+    ("snap_user_status", "current_without_valid_to"): {"valid_to": None},
+    ("snap_user_status", "churned_by_status"): {"is_churned": 0},
+    ("snap_user_status", "revenue_of_purchasers_only"): {"purchase_count": 0, "order_count": 0},
+    ("snap_user_status", "orders_within_purchases"): {"order_count": 2},
+    ("metrics_segment_history", "churned_within_customers"): {"churned_customers": 2},
+    ("metrics_segment_history", "entered_within_customers"): {"entered": 2},
+    ("metrics_segment_history", "purchases_since_within_all"): {"purchases_since": 2},
 }
 
 

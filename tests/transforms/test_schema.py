@@ -116,6 +116,23 @@ COLUMNS = {
         reached_90 INT64!, repurchase_rate_90 FLOAT64, eligible_180 INT64!, reached_180 INT64!,
         repurchase_rate_180 FLOAT64, p25_days INT64, median_days INT64, p75_days INT64,
         p90_days INT64, mean_days NUMERIC, km_median_days INT64""",
+    "snap_user_rfm": """
+        user_id STRING!, valid_from DATE!, valid_to DATE, is_current BOOL!,
+        recency_score INT64!, frequency_score INT64!, monetary_score INT64!, rfm_score INT64!,
+        rfm_segment STRING!, previous_segment STRING""",
+    "snap_user_status": """
+        user_id STRING!, valid_from DATE!, valid_to DATE, is_current BOOL!,
+        activity_status STRING!, is_churned INT64!, purchase_count INT64!, order_count INT64!,
+        customer_ltv NUMERIC, customer_lifecycle_stage STRING!, previous_status STRING""",
+    "metrics_segment_history": """
+        snapshot_date DATE!, dimension STRING!, value STRING!, customers INT64!,
+        churned_customers INT64!, purchases INT64!, orders INT64!, revenue NUMERIC!,
+        purchases_since INT64!, revenue_since NUMERIC!, entered INT64!, customer_share FLOAT64,
+        revenue_share FLOAT64""",
+    "metrics_segment_migration": """
+        period STRING!, snapshot_date DATE!, dimension STRING!, from_value STRING!,
+        to_value STRING!, customers INT64!, purchases INT64!, revenue NUMERIC!,
+        from_share FLOAT64, to_share FLOAT64""",
     "rejected_rows": """
         run_id STRING!, source_file STRING!, byte_offset INT64!, reason STRING!, raw STRING!""",
     "data_quality": """
@@ -152,6 +169,12 @@ KEYS = {
     "metrics_periods": ("period", "period_start"),
     "metrics_user_segments": ("dimension", "value"),
     "metrics_rfm_grid": ("recency_score", "frequency_score"),
+    "snap_user_rfm": ("user_id", "valid_from"),
+    "snap_user_status": ("user_id", "valid_from"),
+    "metrics_segment_history": ("snapshot_date", "dimension", "value"),
+    "metrics_segment_migration": (
+        *("period", "snapshot_date", "dimension", "from_value", "to_value"),
+    ),
     "rejected_rows": ("run_id", "source_file", "byte_offset"),
     "data_quality": ("run_id", "table_name", "check_name"),
     "pipeline_runs": ("run_id",),
@@ -161,6 +184,8 @@ PARTITIONS = {
     "fct_sessions": "session_start_date",
     "fct_orders": "order_date",
     "fct_user_days": "event_date",
+    "snap_user_rfm": "valid_from",
+    "snap_user_status": "valid_from",
 }
 CLUSTERS = {
     "fct_events": ("user_id",),
@@ -169,6 +194,8 @@ CLUSTERS = {
     "fct_user_days": ("user_id",),
     "dim_users": ("user_id",),
     "dim_user_rfm": ("rfm_segment",),
+    "snap_user_rfm": ("user_id",),
+    "snap_user_status": ("user_id",),
 }
 APPENDED = {"rejected_rows", "data_quality", "pipeline_runs"}
 

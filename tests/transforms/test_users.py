@@ -12,7 +12,7 @@ from transforms.analytics.catalogue import CATEGORY_CODES, PRODUCTS, catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
 from transforms.analytics.metrics.churn import COHORT_SUMS, METRIC
 from transforms.analytics.metrics.metric import Facts
-from transforms.analytics.rfm import frequency_scores, segment
+from transforms.analytics.rfm import first_frequencies, segment
 from transforms.analytics.users import SESSION_SUMS, DescribedUsers, describe_users
 from transforms.columnar.money import MONEY
 from transforms.rules import UserThresholds
@@ -177,16 +177,22 @@ def test_every_score_has_the_segment_of_the_contract():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 4))
 def test_frequency_scores_are_fifths_of_the_percent_rank(purchases, shards):
     parts = [
-        pl.Series("frequency", part, pl.Int64).value_counts(name="users").cast(pl.Int64)
+        pl.DataFrame({"frequency": part}, {"frequency": pl.Int64()})
+        .group_by("frequency")
+        .agg(pl.len().cast(pl.Int64).alias("users"))
+        .with_columns(snapshot=pl.lit(snapshot, pl.Int32))
         for shard in range(shards)
+        for snapshot in (0, 3)
         if (part := purchases[shard::shards])
     ]
-    found = dict(frequency_scores(pl.concat(parts)).iter_rows())
+    first = first_frequencies(pl.concat(parts))
     others = len(purchases) - 1
-    for count in purchases:
-        fewer = sum(other < count for other in purchases)
-        fifths = 0 if others == 0 else 5 * fewer // others  # p < 0.2 is 5 * fewer < others
-        assert found[count] == min(5, fifths + 1)
+    for snapshot in (0, 3):
+        bounds = first.filter(pl.col("snapshot") == snapshot)["value"].to_list()
+        for count in purchases:
+            fewer = sum(other < count for other in purchases)
+            fifths = 0 if others == 0 else 5 * fewer // others  # p < 0.2 is 5 * fewer < others
+            assert 1 + sum(count >= bound for bound in bounds) == min(5, fifths + 1)
 
 
 # Cohorts ------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from transforms.analytics.history import (
     metrics_segment_migration,
     miscounted_snapshots,
     outdated_versions,
-    segment_table,
     user_history,
 )
 from transforms.analytics.rfm import (
@@ -31,13 +30,12 @@ from transforms.analytics.rfm import (
     rfm_table,
     score,
     scoring,
-    segment,
 )
 from transforms.analytics.snapshots import snapshots
 from transforms.columnar import ntile
 from transforms.columnar.money import MONEY
 from transforms.rules import UserThresholds
-from transforms.schema import LIFECYCLE_STAGE_UP_TO, RFM_SEGMENTS, SEGMENT_RULES
+from transforms.schema import LIFECYCLE_STAGE_UP_TO, SEGMENT_RULES
 
 DAYS = {
     "user_id": pl.Int64(),
@@ -471,3 +469,225 @@ def test_more_data_leaves_ended_versions_as_they_were(data):
         # Nor is there another version that ended by then.
         ended_later = later.filter(pl.col("valid_to") <= (kept.max() or date.min))
         assert ended_later.height == ended.height
+
+
+# Worked by hand -------------------------------------------------------------------------------
+
+
+def dates(*texts: str | None) -> list[date | None]:
+    return [text and date.fromisoformat(text) for text in texts]
+
+
+def rows_of(frame: pl.DataFrame, user: int, *columns: str) -> list[tuple[object, ...]]:
+    return frame.filter(pl.col("user_id") == str(user)).select(columns).rows()
+
+
+def day(text: str) -> date:
+    return date.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ("none", ["2020-03-03"]),
+        ("month", ["2020-01-31", "2020-02-29", "2020-03-03"]),
+        (
+            "week",
+            ["2020-02-02", "2020-02-09", "2020-02-16", "2020-02-23", "2020-03-01", "2020-03-03"],
+        ),
+    ],
+)
+def test_snapshots_are_the_ends_of_periods_and_the_last_day(history, expected):
+    seen = snapshots(day("2020-01-31"), day("2020-03-03"), history)
+    assert seen.kept.to_list() == dates(*expected)
+
+
+def test_each_day_is_a_snapshot_of_daily_history():
+    seen = snapshots(day("2020-02-27"), day("2020-03-02"), "day")
+    assert seen.kept.to_list() == dates(
+        "2020-02-27", "2020-02-28", "2020-02-29", "2020-03-01", "2020-03-02"
+    )
+    assert seen.dates.filter(pl.Series(seen.ends_week)).to_list() == dates("2020-03-01")
+    assert seen.dates.filter(pl.Series(seen.ends_month)).to_list() == dates("2020-02-29")
+
+
+@pytest.mark.parametrize("history", ["none", "day", "week", "month"])
+def test_a_single_day_is_the_only_snapshot(history):
+    only = day("2020-02-12")  # a Wednesday
+    assert snapshots(only, only, history).dates.to_list() == [only]
+    made = check([buy(7, only, "3"), visit(8, only)], Options(history))
+    assert rows_of(made.rfm, 7, "valid_from", "valid_to", "is_current", "rfm_segment") == [
+        (only, None, True, "Lost")
+    ]
+    assert rows_of(made.status, 8, "valid_from", "valid_to", "activity_status") == [
+        (only, None, "prospect")
+    ]
+    assert made.migration.is_empty()
+
+
+def test_ends_of_months_that_are_no_snapshots_cut_no_versions():
+    """A purchase between the end of a month and the next Sunday, seen in both."""
+    seen = snapshots(day("2020-01-27"), day("2020-03-08"), "week")
+    assert [seen.dates[n] for n in range(len(seen.dates)) if not seen.is_kept[n]] == dates(
+        "2020-01-31", "2020-02-29"
+    )
+    made = check(
+        [visit(7, day("2020-01-27")), buy(7, day("2020-01-30"), "2"), visit(8, day("2020-03-08"))],
+        Options("week", thresholds=UserThresholds(60, 45, 28)),
+    )
+    assert rows_of(made.status, 7, "valid_from", "valid_to", "activity_status") == [
+        (day("2020-02-02"), day("2020-03-01"), "active"),
+        (day("2020-03-01"), None, "declining"),
+    ]
+    moves = made.migration.filter(
+        (pl.col("period") == "month") & (pl.col("dimension") == "activity_status")
+    )
+    assert moves.select(
+        "snapshot_date", "from_value", "to_value", "customers", "purchases"
+    ).rows() == [(day("2020-02-29"), "active", "declining", 1, 0)]
+
+
+def test_versions_follow_what_time_does_to_a_customer():
+    """60, 45 and 30 days after a purchase on New Year's Day, by day; a visit keeps from churn."""
+    made = check(
+        [buy(7, day("2020-01-01"), "2.50", 2, 1), visit(7, day("2020-01-20"))],
+        Options("day", day("2020-03-31")),
+    )
+    columns = ("valid_from", "valid_to", "activity_status", "is_churned", "previous_status")
+    assert rows_of(made.status, 7, *columns) == [
+        (*dates("2020-01-01", "2020-02-01"), "active", 0, None),
+        (*dates("2020-02-01", "2020-02-16"), "declining", 0, "active"),
+        (*dates("2020-02-16", "2020-03-21"), "at_risk", 0, "declining"),  # a leap year
+        (*dates("2020-03-21", None), "churned", 1, "at_risk"),
+    ]
+    assert rows_of(made.rfm, 7, "valid_from", "valid_to", "rfm_score", "previous_segment") == [
+        (*dates("2020-01-01", None), 3, None)
+    ]
+
+
+def test_ranks_of_a_snapshot_are_among_the_buyers_by_then():
+    """Equal in all, 10 is before 9 as text is; 9 is first when 10 has bought again."""
+    made = check(
+        [
+            *(buy(user, day("2020-02-03")) for user in (9, 10)),
+            buy(10, day("2020-02-12"), "4"),
+        ],
+        Options("week", day("2020-02-16")),
+    )
+    columns = ("valid_from", "recency_score", "frequency_score", "monetary_score", "rfm_segment")
+    assert rows_of(made.rfm, 10, *columns) == [
+        (day("2020-02-09"), 1, 1, 1, "Lost"),
+        (day("2020-02-16"), 2, 5, 2, "About To Sleep"),
+    ]
+    assert rows_of(made.rfm, 9, *columns) == [
+        (day("2020-02-09"), 2, 1, 2, "Lost"),
+        (day("2020-02-16"), 1, 1, 1, "Lost"),
+    ]
+    assert rows_of(made.rfm, 10, "valid_to", "is_current", "previous_segment") == [
+        (day("2020-02-16"), False, None),
+        (None, True, "Lost"),
+    ]
+
+
+def test_orders_can_be_what_is_counted():
+    days = [buy(7, day("2020-02-03"), "9", purchases=9, orders=1), buy(8, day("2020-02-03"))]
+    for unit, scores, stage in (("items", [5, 1], "Loyal Customer"), ("orders", [1, 1], None)):
+        made = check(days, Options("week", unit=unit))
+        assert made.rfm.sort("user_id")["frequency_score"].to_list() == scores
+        assert rows_of(made.status, 7, "customer_lifecycle_stage", "order_count") == [
+            (stage or "First-Time Buyer", 1)
+        ]
+
+
+def test_a_snapshot_counts_who_entered_and_what_was_bought_since():
+    made = check(
+        [
+            buy(7, day("2020-02-03"), "2"),
+            visit(8, day("2020-02-04")),
+            buy(8, day("2020-02-12"), "6", 3, 2),
+        ],
+        Options("week", day("2020-02-16")),
+    )
+    columns = (
+        *("snapshot_date", "value", "customers", "purchases", "orders", "revenue"),
+        *("purchases_since", "revenue_since", "entered", "customer_share", "revenue_share"),
+    )
+    of_status = made.segments.filter(pl.col("dimension") == "activity_status")
+    first, second = dates("2020-02-09", "2020-02-16")
+    assert of_status.select(columns).rows() == [
+        (first, "active", 1, 1, 1, 2, 1, 2, 1, 0.5, 1.0),
+        (first, "prospect", 1, 0, 0, 0, 0, 0, 1, 0.5, 0.0),
+        (second, "active", 2, 4, 3, 8, 3, 6, 1, 1.0, 1.0),
+    ]
+    assert made.segments.filter(value="all").select("customers", "entered").rows() == [
+        (2, 2),
+        (2, 0),
+    ]
+
+
+def test_customers_move_between_the_ends_of_months():
+    made = check(
+        [
+            visit(7, day("2020-01-31")),
+            buy(7, day("2020-02-29"), "2.50", 2, 1),
+            visit(8, day("2020-02-01")),
+            visit(9, day("2020-01-01")),
+        ],
+        Options("month", day("2020-03-30")),
+    )
+    columns = ("from_value", "to_value", "customers", "purchases", "revenue")
+    moves = made.migration.filter(dimension="activity_status")
+    assert moves["snapshot_date"].unique().to_list() == [day("2020-02-29")]  # March is not over
+    assert moves.select(*columns, "from_share", "to_share").rows() == [
+        ("New", "prospect", 1, 0, 0, 1.0, 0.5),
+        ("prospect", "active", 1, 2, Decimal("2.5"), 0.5, 1.0),
+        ("prospect", "prospect", 1, 0, 0, 0.5, 0.5),
+    ]
+
+
+# The checks can fail --------------------------------------------------------------------------
+
+
+SAMPLE = [
+    visit(7, day("2020-01-31")),
+    buy(7, day("2020-02-12"), "2.50"),
+    buy(8, day("2020-02-14"), "4"),
+    visit(9, day("2020-03-01")),
+]
+
+
+@pytest.fixture(name="sample", scope="module")
+def _sample() -> Made:
+    return check(SAMPLE, Options("week", day("2020-04-30")))
+
+
+def test_a_version_that_ends_elsewhere_is_found(sample):
+    assert broken_validity(sample.status.with_columns(valid_to=pl.lit(None, pl.Date))) > 0
+    assert broken_validity(sample.status.filter(~pl.col("is_current"))) > 0
+    assert broken_validity(sample.status[::-1]) == 0
+
+
+def test_a_current_version_that_differs_is_found(sample):
+    other = sample.scored.with_columns(
+        monetary_score=pl.when(user_id="7").then(5).otherwise("monetary_score")
+    )
+    assert outdated_versions(sample.rfm, other) == 1
+    assert outdated_versions(sample.rfm, sample.scored.filter(user_id="7")) == 1
+    assert outdated_versions(sample.rfm.filter(user_id="7"), sample.scored) == 1
+    assert outdated_versions(sample.rfm, sample.scored.with_columns(rfm_segment=pl.lit("x"))) == 2
+
+
+def test_a_snapshot_that_lacks_customers_is_found(sample):
+    def count(history):
+        return miscounted_snapshots(history, sample.known, sample.dates)
+
+    assert count(sample.segments.filter(pl.col("value") != "prospect")) > 0
+    assert count(sample.segments.filter(pl.col("snapshot_date") < sample.dates[-1])) == 4
+    assert count(sample.segments.with_columns(pl.col("customers") + 1)) > 0
+
+
+def test_a_customer_that_gets_lost_between_periods_is_found(sample):
+    assert broken_flows(sample.migration.filter(pl.col("to_value") != "active")) > 0
+    assert broken_flows(sample.migration.filter(pl.col("from_value") != "active")) > 0
+    last = sample.migration["snapshot_date"].max()
+    assert broken_flows(sample.migration.filter(pl.col("snapshot_date") < last)) == 0

@@ -524,9 +524,9 @@ def first_keys(
     keys = ("snapshot", "tile")
     totals = before.group_by(keys).agg(pl.col("before").sum())
     ranks = brackets.join(totals, on=keys, how="left", maintain_order="left")
-    snapshots = 1 + int(ranks["snapshot"].max() or 0)  # type: ignore[arg-type] # an integer
-    # Candidates of snapshots after the last with a bracket: there are none, as tiles stay.
-    ordered = order_keys(candidates.sort("user_id"), max(snapshots, _last_end(candidates)))
+    # At every snapshot with a bracket a candidate counts.
+    snapshots = int(candidates["end"].max() or 0)  # type: ignore[arg-type] # an integer
+    ordered = order_keys(candidates.sort("user_id"), snapshots)
     lows, _ = _bracket_places(ordered, brackets)
     places = np.empty(brackets.height, np.int64)
     _count_on(
@@ -539,7 +539,3 @@ def first_keys(
     return pl.concat(
         [brackets.select(keys), ordered.keys.select("value", "user_id")[places]], how="horizontal"
     )
-
-
-def _last_end(candidates: pl.DataFrame) -> int:
-    return int(candidates["end"].max() or 0)  # type: ignore[arg-type] # an integer

@@ -67,3 +67,8 @@ class Rules:
     history: History = "week"
     without: frozenset[str] = frozenset()
     thresholds: UserThresholds = field(default_factory=UserThresholds)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the states of customers are kept."""
+        return self.history != "none" and "time" not in self.without

@@ -138,3 +138,17 @@ class Calendar:
         first = first_days(np.array([self.first_index(period)]), period)
         is_first: pl.Series = starts == dates_of(first)[0]
         return is_first
+
+
+def calendar_of(dates: pl.DataFrame, as_of: dt.date | None) -> Calendar | None:
+    """The calendar of a run; None where no event was kept.
+
+    Args:
+        dates: The first and the last date of an event kept: `first`, `last`, of all shards.
+        as_of: The option.
+    """
+    found: tuple[dt.date | None, dt.date | None] = dates.select(
+        pl.col("first").min(), pl.col("last").max()
+    ).row(0)
+    first, last = found
+    return None if first is None or last is None else Calendar(first, as_of or last)

@@ -16,14 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from transforms.analytics.rfm import (
-    FrequencyUnit,
     Scoring,
     purchase_states,
     shard_scoring,
 )
 from transforms.analytics.snapshots import Snapshots
 from transforms.columnar.kernels import Integers
-from transforms.columnar.money import Halves, halves_of_money, money_of_halves, rate
+from transforms.columnar.money import MONEY, Halves, halves_of_money, money_of_halves
 from transforms.columnar.snapshot_kernels import (
     MOVES,
     NO_END,
@@ -37,14 +36,12 @@ from transforms.columnar.snapshot_kernels import (
     add_up,
     follow_users,
 )
-from transforms.rules import UserThresholds
+from transforms.rules import FrequencyUnit, UserThresholds
 from transforms.schema import (
     ACTIVITY_STATUSES,
     HISTORY_DIMENSIONS,
     LIFECYCLE_STAGE_UP_TO,
     LIFECYCLE_STAGES,
-    METRICS_SEGMENT_HISTORY,
-    METRICS_SEGMENT_MIGRATION,
     MIGRATION_DIMENSIONS,
     MIGRATION_PERIODS,
     NEW_CUSTOMER,
@@ -82,6 +79,32 @@ HISTORY_SUMS: Final = (
 
 MIGRATION_SUMS: Final = ("customers", "purchases", "revenue")
 """What is summed over the customers that moved from a value to another."""
+
+
+HISTORY_PARTIAL: Final = pl.Schema(
+    {
+        "snapshot_date": pl.Date(),
+        "dimension": _DIMENSION,
+        "value": _VALUE,
+        **{name: MONEY if "revenue" in name else pl.Int64() for name in HISTORY_SUMS},
+    }
+)
+"""Columns of "segment_history"."""
+
+MIGRATION_PARTIAL: Final = pl.Schema(
+    {
+        "period": _PERIOD,
+        "snapshot_date": pl.Date(),
+        "dimension": _DIMENSION,
+        "from_value": _VALUE,
+        "to_value": _VALUE,
+        **{name: MONEY if name == "revenue" else pl.Int64() for name in MIGRATION_SUMS},
+    }
+)
+"""Columns of "segment_migration"."""
+
+KNOWN_USERS: Final = pl.Schema({"first_event_date": pl.Date(), "users": pl.Int64()})
+"""Columns of "known_users"."""
 
 
 def segment_table() -> npt.NDArray[np.uint8]:
@@ -405,46 +428,6 @@ def _migration_partial(sums: _Sums, snapshots: Snapshots) -> pl.DataFrame:
 # The tables ----------------------------------------------------------------------------------
 
 
-def metrics_segment_history(partials: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_segment_history, of "segment_history" of all user shards."""
-    rows = (
-        partials.group_by("snapshot_date", "dimension", "value")
-        .agg(pl.col(HISTORY_SUMS).sum())
-        .sort("snapshot_date", "dimension", pl.col("value").cast(pl.String))
-    )
-    everybody = rows.filter(pl.col("dimension") == "overall").select(
-        "snapshot_date", all_customers="customers", all_revenue="revenue"
-    )
-    rows = rows.join(everybody, on="snapshot_date", how="left", maintain_order="left")
-    return METRICS_SEGMENT_HISTORY.conform(
-        rows.with_columns(
-            customer_share=rate(rows["customers"], rows["all_customers"]),
-            revenue_share=rate(rows["revenue"], rows["all_revenue"]),
-        )
-    )
-
-
-def metrics_segment_migration(partials: pl.DataFrame) -> pl.DataFrame:
-    """The rows of metrics_segment_migration, of "segment_migration" of all user shards."""
-    keys = ["period", "snapshot_date", "dimension"]
-    values = [pl.col(name).cast(pl.String) for name in ("from_value", "to_value")]
-    rows = (
-        partials.group_by(*keys, "from_value", "to_value")
-        .agg(pl.col(MIGRATION_SUMS).sum())
-        .sort(*keys, *values)
-        .with_columns(
-            of_from=pl.col("customers").sum().over(*keys, "from_value"),
-            of_to=pl.col("customers").sum().over(*keys, "to_value"),
-        )
-    )
-    return METRICS_SEGMENT_MIGRATION.conform(
-        rows.with_columns(
-            from_share=rate(rows["customers"], rows["of_from"]),
-            to_share=rate(rows["customers"], rows["of_to"]),
-        )
-    )
-
-
 # Identities ----------------------------------------------------------------------------------
 
 
@@ -456,7 +439,7 @@ def broken_validity(versions: pl.DataFrame) -> int:
     """
     ordered = versions.sort("user_id", "valid_from")
     following = pl.col("valid_from").shift(-1).over("user_id")
-    return _count(ordered, pl.col("valid_to").ne_missing(following))
+    return count_failing(ordered, pl.col("valid_to").ne_missing(following))
 
 
 def outdated_versions(versions: pl.DataFrame, current: pl.DataFrame) -> int:
@@ -476,7 +459,7 @@ def outdated_versions(versions: pl.DataFrame, current: pl.DataFrame) -> int:
         _text_or_value(both, name).ne_missing(_text_or_value(both, f"{name}_of_table"))
         for name in shared
     )
-    return _count(both, differs)
+    return count_failing(both, differs)
 
 
 def _text_or_value(frame: pl.DataFrame, name: str) -> pl.Expr:
@@ -486,62 +469,6 @@ def _text_or_value(frame: pl.DataFrame, name: str) -> pl.Expr:
     return pl.col(name)
 
 
-def miscounted_snapshots(history: pl.DataFrame, known: pl.DataFrame, dates: pl.Series) -> int:
-    """Number of (snapshot, dimension) whose customers are not the users known by then.
-
-    Args:
-        history: The rows of metrics_segment_history.
-        known: "known_users" of all user shards.
-        dates: The snapshot dates S.
-    """
-    expected = pl.DataFrame({"snapshot_date": dates}).join_where(
-        known, pl.col("first_event_date") <= pl.col("snapshot_date")
-    )
-    expected = (
-        expected.group_by("snapshot_date")
-        .agg(pl.col("users").sum())
-        .join(pl.DataFrame({"dimension": HISTORY_DIMENSIONS}), how="cross")
-    )
-    found = history.group_by("snapshot_date", pl.col("dimension").cast(pl.String)).agg(
-        pl.col("customers").sum()
-    )
-    both = found.join(expected, on=["snapshot_date", "dimension"], how="full", coalesce=True)
-    return _count(both, pl.col("customers").ne_missing(pl.col("users")))
-
-
-def broken_flows(migration: pl.DataFrame) -> int:
-    """Number of values that not as many customers left, or kept, as had come to them.
-
-    What flows into a value by the end of a period flows out of it in the next one; and what flows
-    out of a value other than `New` has come to it, in every period but the first.
-
-    Args:
-        migration: The rows of metrics_segment_migration.
-    """
-    keys = ["period", "dimension", "value", "next_date"]
-    rows = migration.with_columns(pl.col("period", "dimension", "from_value", "to_value").cast(str))
-    ends = rows.select("period", "snapshot_date").unique().sort("period", "snapshot_date")
-    ends = ends.with_columns(next_date=pl.col("snapshot_date").shift(-1).over("period"))
-    into = (
-        rows.join(ends, on=["period", "snapshot_date"])
-        .filter(pl.col("next_date").is_not_null())
-        .group_by("period", "dimension", pl.col("to_value").alias("value"), "next_date")
-        .agg(pl.col("customers").sum())
-    )
-    out = (
-        rows.filter(pl.col("from_value") != NEW_CUSTOMER)
-        .filter(pl.col("snapshot_date") > pl.col("snapshot_date").min().over("period"))
-        .group_by(
-            "period",
-            "dimension",
-            pl.col("from_value").alias("value"),
-            pl.col("snapshot_date").alias("next_date"),
-        )
-        .agg(pl.col("customers").sum().alias("left"))
-    )
-    both = into.join(out, on=keys, how="full", coalesce=True)
-    return _count(both, pl.col("customers").ne_missing(pl.col("left")))
-
-
-def _count(frame: pl.DataFrame, failing: pl.Expr) -> int:
+def count_failing(frame: pl.DataFrame, failing: pl.Expr) -> int:
+    """The rows for which something is true."""
     return int(frame.select(failing.sum()).item())

@@ -31,7 +31,9 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 
+from transforms.analytics.calendar import calendar_of
 from transforms.analytics.catalogue import (
+    Catalogue,
     ProductSums,
     catalogue,
     category_codes,
@@ -44,19 +46,23 @@ from transforms.analytics.cleaning import (
     candidate_brands,
     multi_brand_products,
 )
-from transforms.analytics.metrics.metric import Facts, Source
-from transforms.analytics.metrics.registry import metric_tables, partials_of
-from transforms.analytics.orders import number_orders
-from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples
+from transforms.analytics.metrics.metric import Facts
+from transforms.analytics.metrics.registry import finish_metrics
+from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples, scoring
 from transforms.analytics.session_shard import SuspectProducts, session_shard
 from transforms.analytics.shard_keys import session_shard_key, user_shard_key
-from transforms.analytics.user_days import combine_user_days
-from transforms.analytics.user_shard import user_context, user_shard_frames, user_totals
-from transforms.analytics.users import combine_users
+from transforms.analytics.user_shard import (
+    Failures,
+    RankedFacts,
+    UserFacts,
+    combine_shard,
+    describe_shard,
+    user_totals,
+)
 from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of
-from transforms.ingest.batch import event_batch
+from transforms.ingest.batch import event_batch, until
 from transforms.rules import Rules
-from transforms.schema import TABLES_BY_NAME, TableBatch
+from transforms.schema import TABLES_BY_NAME, TableBatch, tables_without
 
 Frames = dict[str, pl.DataFrame]
 
@@ -75,57 +81,81 @@ def tables_in_memory(
     """
     rules = rules or Rules()
     batch, names = event_batch(rows)
+    batch = until(batch, rules.as_of)
     suspects = _find_suspects(batch)
     product_sums = ProductSums()
     tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
     by_user: dict[str, list[pl.DataFrame]] = defaultdict(list)
     partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
 
+    dates = []
     for shard, events in enumerate(_cut(batch, session_shard_key, session_shards)):
-        made = session_shard(
-            events,
-            names,
-            suspects,
-            product_sums,
-            timeout_seconds=rules.session_timeout_seconds,
-            order_gap_seconds=rules.order_gap_seconds,
-            shard=shard,
-        )
+        made = session_shard(events, names, suspects, product_sums, rules=rules, shard=shard)
         for table in made.tables:
             tables[table[0]].append(_decoded(table))
         _append(by_user, made.by_user)
         _append(partials, made.partials)
+        dates.append(made.dates)
+    calendar = calendar_of(pl.concat(dates), rules.as_of)
 
     sums = product_sums.frame()
     found = catalogue(combine_products(sums), category_codes(sums))
     tables["dim_products"].append(product_table(found))
     tables["dim_categories"].append(category_table(found))
 
-    shards = _cut_all(_joined(by_user), user_shards)
-    samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
-    for frames in shards:
-        days = combine_user_days(frames.pop("user_days"))
-        orders = number_orders(frames.pop("orders"))
-        frames["users"] = combine_users(
-            days, orders, frames.pop("user_sessions"), rules.frequency_unit
+    if calendar is not None:
+        of_users, of_metrics = _tables_of_users(
+            _cut_all(_joined(by_user), user_shards), UserFacts.of(rules, calendar), found
         )
-        _append(samples, rank_samples(frames["users"]) | {"totals": user_totals(frames["users"])})
-        _append(partials, dict(partials_of(Source.USER_DAYS, days)))
+        tables |= of_users
+        partials |= of_metrics
+    for metric in finish_metrics(_joined(partials), Facts(found, calendar, rules)):
+        require_no_failures({(metric.table.name, name): n for name, n in metric.failures.items()})
+        tables[metric.table.name].append(metric.rows)
+    return {
+        table.name: pl.concat([table.empty_frame(), *map(table.conform, tables[table.name])])
+        for table in tables_without(rules.without)
+        if not table.appended
+    }
+
+
+def require_no_failures(failures: Failures) -> None:
+    """Raise an AssertionError that names the checks that fail."""
+    broken = {check: rows for check, rows in failures.items() if rows}
+    if broken:
+        raise AssertionError(f"checks fail: {broken}")
+
+
+def _tables_of_users(
+    shards: list[Frames], facts: UserFacts, found: Catalogue
+) -> tuple[dict[str, list[pl.DataFrame]], dict[str, list[pl.DataFrame]]]:
+    """Tables and partial aggregates of the users of all shards."""
+    tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    candidates: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    combined = [combine_shard(frames, facts) for frames in shards]
+    for shard in combined:
+        _append(samples, rank_samples(shard.states) | {"totals": user_totals(shard.users)})
+        _append(tables, shard.tables)
+        _append(partials, shard.partials)
+        require_no_failures(shard.failures)
     of_all = _joined(samples)
     brackets = rank_brackets(of_all)
-    candidates: dict[str, list[pl.DataFrame]] = defaultdict(list)
-    for frames in shards:
-        _append(candidates, rank_candidates(current_states(frames["users"], "items"), brackets))
-    context = user_context(rules, of_all, _joined(candidates), found)
-    for frames in shards:
-        of_users, of_metrics = user_shard_frames(frames, context)
-        _append(tables, of_users)
-        _append(partials, of_metrics)
-
-    _append(tables, dict(metric_tables(_joined(partials), Facts(found))))
-    return {
-        name: TABLES_BY_NAME[name].conform(pl.concat(frames)) for name, frames in tables.items()
-    }
+    for shard in combined:
+        _append(candidates, rank_candidates(shard.states, brackets))
+    ranked = RankedFacts(
+        facts,
+        of_all["totals"]["first_purchase_date"].max(),  # type: ignore[arg-type] # a date
+        scoring(of_all, brackets, _joined(candidates)),
+        found,
+    )
+    for frames, shard in zip(shards, combined, strict=True):
+        described = describe_shard(frames | {"users": shard.users, "days": shard.days}, ranked)
+        _append(tables, described.tables)
+        _append(partials, described.partials)
+        require_no_failures(described.failures)
+    return tables, partials
 
 
 def _find_suspects(batch: pl.DataFrame) -> SuspectProducts:

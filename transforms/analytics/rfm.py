@@ -7,8 +7,9 @@ dim_user_rfm are those of the last snapshot, `as_of`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,8 @@ from transforms.columnar.ntile import (
     places_of,
     sample_keys,
 )
+from transforms.rules import FrequencyUnit
 from transforms.schema import DIM_USER_RFM, NO_RFM_SEGMENT, RFM_TILES, SEGMENT_RULES
-
-FrequencyUnit = Literal["items", "orders"]
-
-FREQUENCY_COLUMN: Final = {"items": "purchase_count", "orders": "order_count"}
-"""The column of users that frequency counts, by the option `frequency_unit`."""
 
 Frames = dict[str, pl.DataFrame]
 
@@ -114,28 +111,6 @@ def purchase_states(
     )
 
 
-def current_states(users: pl.DataFrame, frequency_unit: FrequencyUnit) -> PurchaseStates:
-    """What the buyers of a shard have bought in all, as the states at a single snapshot.
-
-    Args:
-        users: Combined users, in any order.
-        frequency_unit: What frequency counts.
-    """
-    bought = buyers(users.with_row_index("row")).sort("user_id")
-    return PurchaseStates(
-        bought.select(
-            pl.col("row").cast(pl.Int64),
-            "user_id",
-            begin=pl.lit(0, pl.Int32),
-            end=pl.lit(1, pl.Int32),
-            last_purchase_date="last_purchase_date",
-            frequency=FREQUENCY_COLUMN[frequency_unit],
-            total_revenue="total_revenue",
-        ),
-        1,
-    )
-
-
 def _first_of_user(users: Integers) -> Integers:
     """For each row the first one of its user, whose rows are neighbours."""
     is_first = np.ones(len(users), np.bool_)
@@ -201,6 +176,15 @@ class RankBrackets:
     recency: pl.DataFrame
     monetary: pl.DataFrame
 
+    def frames(self) -> Frames:
+        """The brackets by name, to be sent."""
+        return {"recency_brackets": self.recency, "monetary_brackets": self.monetary}
+
+    @classmethod
+    def of(cls, frames: Mapping[str, pl.DataFrame]) -> RankBrackets:
+        """The brackets that were sent."""
+        return cls(frames["recency_brackets"], frames["monetary_brackets"])
+
 
 def rank_brackets(samples: Frames) -> RankBrackets:
     """Bracket the tiles, from the `rank_samples` of all shards; to be done once."""
@@ -242,6 +226,21 @@ class Scoring:
     recency: pl.DataFrame
     monetary: pl.DataFrame
     frequency: pl.DataFrame
+
+    def frames(self) -> Frames:
+        """The scoring by name, to be sent; but for the last snapshot."""
+        return {
+            "recency_tiles": self.recency,
+            "monetary_tiles": self.monetary,
+            "frequency_tiles": self.frequency,
+        }
+
+    @classmethod
+    def of(cls, frames: Mapping[str, pl.DataFrame], last: int) -> Scoring:
+        """The scoring that was sent."""
+        return cls(
+            last, frames["recency_tiles"], frames["monetary_tiles"], frames["frequency_tiles"]
+        )
 
 
 def scoring(samples: Frames, brackets: RankBrackets, candidates: Frames) -> Scoring:
@@ -351,13 +350,12 @@ def _by_snapshot(tiles: pl.DataFrame, bounds: Integers, snapshots: int) -> npt.N
     return found
 
 
-def score(users: pl.DataFrame, rules: Scoring, frequency_unit: FrequencyUnit) -> pl.DataFrame:
+def score(users: pl.DataFrame, rules: Scoring) -> pl.DataFrame:
     """Score the buyers of a shard as they are at the last snapshot.
 
     Args:
         users: `combine_users` of a shard.
         rules: `scoring`.
-        frequency_unit: What frequency counts.
 
     Returns:
         The buyers with `recency_score`, `frequency_score`, `monetary_score`, `rfm_score`,
@@ -367,7 +365,7 @@ def score(users: pl.DataFrame, rules: Scoring, frequency_unit: FrequencyUnit) ->
         _tile_of(tiles.filter(pl.col("snapshot") == rules.last), pl.col(value), kind)
         for tiles, value, kind in (
             (rules.recency, "last_purchase_date", pl.Date()),
-            (rules.frequency, FREQUENCY_COLUMN[frequency_unit], pl.Int64()),
+            (rules.frequency, "frequency", pl.Int64()),
             (rules.monetary, "total_revenue", MONEY),
         )
     )

@@ -17,6 +17,7 @@ from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_terms
 from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
+from transforms.rules import Rules
 from transforms.schema import TableBatch
 
 Frames = dict[str, pl.DataFrame]
@@ -52,12 +53,14 @@ class SessionShard:
         tables: The rows of fct_events and fct_sessions.
         by_user: The frames named in `BY_USER` and `EXPOSURES_BY_USER`.
         partials: Partial aggregates, by name.
+        dates: The first and the last date of an event: `first`, `last`; no row without one.
         counts: Events kept, and dropped by reason.
     """
 
     tables: list[TableBatch]
     by_user: Frames
     partials: Frames
+    dates: pl.DataFrame
     counts: dict[str, int]
 
 
@@ -67,8 +70,7 @@ def session_shard(
     suspects: SuspectProducts,
     product_sums: ProductSums,
     *,
-    timeout_seconds: int,
-    order_gap_seconds: int,
+    rules: Rules,
     shard: int,
 ) -> SessionShard:
     """Clean and sessionize the events of a shard.
@@ -78,16 +80,15 @@ def session_shard(
         names: The names of its sessions that their keys do not tell.
         suspects: Products to treat in a way of their own.
         product_sums: Takes in the kept events.
-        timeout_seconds: Gap beyond which the next session starts.
-        order_gap_seconds: Gap beyond which the next order starts.
+        rules: The options.
         shard: Its number.
     """
     cleaned = clean(events, names, suspects.multi_brand)
     kept = cleaned.events
     product_sums.add(kept)
     described = encoded_columns(kept[VARIANT].to_numpy())
-    cut = sessionize(cleaned, described["product_id"], timeout_seconds)
-    orders = find_orders(cut, described["product_id"], order_gap_seconds)
+    cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
+    orders = find_orders(cut, described["product_id"], rules.order_gap_seconds)
     return SessionShard(
         [event_table(cut, described), session_table(cut)],
         {
@@ -98,7 +99,8 @@ def session_shard(
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
         },
-        dict(partials_of(Source.SESSIONS, cut)),
+        dict(partials_of(Source.SESSIONS, cut, rules)),
+        _dates(cut.visits["event_date"]),
         {
             "events_kept": kept.height,
             "duplicate": cleaned.duplicate,
@@ -106,3 +108,12 @@ def session_shard(
             "missing_session": cleaned.missing_session,
         },
     )
+
+
+def _dates(dates: pl.Series) -> pl.DataFrame:
+    return merge_dates(pl.DataFrame({"first": dates, "last": dates}))
+
+
+def merge_dates(dates: pl.DataFrame) -> pl.DataFrame:
+    """The first and the last of several `SessionShard.dates`."""
+    return dates.select(pl.col("first").min(), pl.col("last").max()).drop_nulls()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-History = Literal["none", "day", "week", "month"]
-"""How often the state of every customer is kept; `none`: only as it is at last."""
+from transforms.rules import History
 
 _SUNDAY = 7
 

@@ -1,100 +1,193 @@
-"""All that is made of the users of a shard."""
+"""All that is made of the users of a shard, in two passes: before and after all are ranked."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
+from transforms.analytics.calendar import Calendar
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
+from transforms.analytics.history import (
+    HistoryRules,
+    broken_validity,
+    outdated_versions,
+    user_history,
+)
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
+from transforms.analytics.orders import ORDERS, number_orders, order_table
 from transforms.analytics.rfm import (
+    PurchaseStates,
     Scoring,
-    rank_brackets,
+    purchase_states,
     rfm_table,
     score,
-    scoring,
     with_segment,
 )
-from transforms.analytics.users import DescribedUsers, describe_users, user_table
+from transforms.analytics.snapshots import Snapshots, snapshots
+from transforms.analytics.user_days import USER_DAYS, UserDays, combine_user_days, user_day_table
+from transforms.analytics.users import (
+    USER_SESSIONS,
+    DescribedUsers,
+    combine_users,
+    describe_users,
+    user_table,
+    users_without_events,
+)
 from transforms.rules import Rules
 
 Frames = dict[str, pl.DataFrame]
 
+HISTORY_DAYS = ("user_id", "event_date", "purchases", "orders", "revenue")
+"""Columns of user-days that history is made of."""
 
-def user_totals(combined: pl.DataFrame) -> pl.DataFrame:
-    """The dates that end the data of a user shard: `last_event_date`, `first_purchase_date`."""
-    return combined.select(
-        pl.col("last_event_time").max().dt.date().alias("last_event_date"),
-        pl.col("first_purchase_date").max(),
-    )
+Failures = dict[tuple[str, str], int]
+"""How many rows break a rule, by table and check."""
 
 
 @dataclass(frozen=True)
-class UserContext:
-    """What is known of all users when each shard of them is described.
+class UserFacts:
+    """What is known of the whole input when users are combined.
 
     Attributes:
-        rules: The options, `as_of` resolved.
-        dataset_end: The largest first_purchase_date; None where nobody has bought.
-        scoring: How buyers are scored.
-        catalogue: Products and categories.
+        rules: The options.
+        calendar: The days that the run looks at.
+        snapshots: The days at whose end the states of users are needed; the last is `as_of`.
     """
 
     rules: Rules
+    calendar: Calendar
+    snapshots: Snapshots
+
+    @classmethod
+    def of(cls, rules: Rules, calendar: Calendar) -> UserFacts:
+        """The facts of a run."""
+        history = rules.history if rules.has_history else "none"
+        return cls(rules, calendar, snapshots(calendar.first, calendar.last, history))
+
+
+@dataclass(frozen=True)
+class CombinedShard:
+    """The first pass on a user shard.
+
+    Attributes:
+        users: `combine_users`.
+        days: The `HISTORY_DAYS` of `combine_user_days`.
+        states: What its buyers had bought, at every snapshot.
+        tables: Rows of fct_orders and fct_user_days.
+        partials: Partial aggregates, by name.
+        failures: How many rows break a rule.
+    """
+
+    users: pl.DataFrame
+    days: pl.DataFrame
+    states: PurchaseStates
+    tables: Frames
+    partials: Frames
+    failures: Failures
+
+
+def combine_shard(frames: Mapping[str, pl.DataFrame], facts: UserFacts) -> CombinedShard:
+    """Combine what the session shards say of the users of a shard.
+
+    Args:
+        frames: Those of `session_shard.BY_USER` that there are.
+        facts: What is known of the whole input.
+    """
+    rules = facts.rules
+    days = combine_user_days(frames.get("user_days", USER_DAYS.to_frame()))
+    orders = number_orders(frames.get("orders", ORDERS.to_frame()))
+    sessions = frames.get("user_sessions", USER_SESSIONS.to_frame())
+    users = combine_users(days, orders, sessions, rules.frequency_unit)
+    tables = {}
+    if "time" not in rules.without:
+        tables = {"fct_orders": order_table(orders), "fct_user_days": user_day_table(days)}
+    return CombinedShard(
+        users,
+        days.select(HISTORY_DAYS),
+        purchase_states(days, facts.snapshots.dates, rules.frequency_unit),
+        tables,
+        dict(partials_of(Source.USER_DAYS, UserDays(days, facts.calendar), rules)),
+        {("fct_sessions", "user_in_dim_users"): users_without_events(users, sessions)},
+    )
+
+
+def user_totals(users: pl.DataFrame) -> pl.DataFrame:
+    """The date that ends the purchases of a user shard: `first_purchase_date`, the largest."""
+    return users.select(pl.col("first_purchase_date").max())
+
+
+@dataclass(frozen=True)
+class RankedFacts:
+    """What is known of all users when each shard of them is described.
+
+    Attributes:
+        of_users: What was known before.
+        dataset_end: The largest first_purchase_date; None where nobody has bought.
+        scoring: How buyers are scored, at every snapshot.
+        catalogue: Products and categories.
+    """
+
+    of_users: UserFacts
     dataset_end: dt.date | None
     scoring: Scoring
     catalogue: Catalogue
 
 
-def user_context(
-    rules: Rules, samples: Frames, candidates: Frames, found: Catalogue
-) -> UserContext:
-    """Resolve what depends on all users.
+@dataclass(frozen=True)
+class DescribedShard:
+    """The second pass on a user shard.
+
+    Attributes:
+        tables: Rows of dim_users and dim_user_rfm, and of snap_user_status and snap_user_rfm.
+        partials: Partial aggregates, by name.
+        failures: How many rows break a rule.
+    """
+
+    tables: Frames
+    partials: Frames
+    failures: Failures
+
+
+def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> DescribedShard:
+    """Describe the users of a shard.
 
     Args:
-        rules: The options.
-        samples: What `CombineUsers` sent on its tag `samples`, of all shards.
-        candidates: What `FindRankCandidates` sent, of all shards.
-        found: The catalogue.
+        frames: "users" and "days" of `combine_shard`, and those of
+            `session_shard.EXPOSURES_BY_USER` that there are.
+        facts: What is known of all users.
     """
-    totals = samples.get("totals")
-    latest, dataset_end = (None, None) if totals is None else totals.max().row(0)
-    return UserContext(
-        rules if rules.as_of else replace(rules, as_of=latest),
-        dataset_end,
-        scoring(samples, rank_brackets(samples), candidates),
-        found,
-    )
-
-
-def user_shard_frames(
-    frames: Mapping[str, pl.DataFrame], context: UserContext
-) -> tuple[Frames, Frames]:
-    """All that is made of the users of a shard.
-
-    Args:
-        frames: "users", and "exposures" and "purchases" where there are any, of the shard.
-        context: What is known of all users.
-
-    Returns:
-        Rows by table, and partial aggregates by name.
-    """
-    rules = context.rules
-    described = describe_users(frames["users"], rules.as_of or dt.date.min, rules.thresholds)
-    buyers = score(described, context.scoring, "items")
+    rules, calendar = facts.of_users.rules, facts.of_users.calendar
+    described = describe_users(frames["users"], calendar.last, rules.thresholds)
+    buyers = score(described, facts.scoring)
     shard = DescribedUsers(
         with_segment(described, buyers),
         buyers,
         frames.get("exposures", EXPOSURES.to_frame()),
         frames.get("purchases", PURCHASES.to_frame()),
-        context.dataset_end,
+        facts.dataset_end,
         rules.cohort_observation_window_days,
-        context.catalogue,
+        facts.catalogue,
     )
     tables = {"dim_users": user_table(described), "dim_user_rfm": rfm_table(buyers)}
-    return tables, dict(partials_of(Source.USERS, shard))
+    partials = dict(partials_of(Source.USERS, shard, rules))
+    failures: Failures = {}
+    if rules.has_history:
+        history = user_history(
+            frames["days"],
+            HistoryRules(
+                facts.of_users.snapshots, facts.scoring, rules.thresholds, rules.frequency_unit
+            ),
+        )
+        for name, current in (("snap_user_rfm", "dim_user_rfm"), ("snap_user_status", "dim_users")):
+            versions = tables[name] = history[name]
+            failures[name, "valid_to_is_next_valid_from"] = broken_validity(versions)
+            failures[name, f"current_as_in_{current}"] = outdated_versions(
+                versions, tables[current]
+            )
+        partials |= dict(partials_of(Source.HISTORY, history, rules))
+    return DescribedShard(tables, partials, failures)

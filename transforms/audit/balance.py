@@ -15,7 +15,8 @@ COUNTED = pl.Schema({"count": pl.String(), "rows": pl.Int64()})
 """Columns of what a step reports of the rows that went through it."""
 
 
-DROP_REASONS: Final = ("duplicate", "multi_brand_product", "missing_session")
+DROP_REASONS: Final = ("after_as_of", "duplicate", "multi_brand_product", "missing_session")
+"""Why a row is dropped, in the order in which the reasons are tried."""
 
 
 def counted(counts: Mapping[str, int]) -> pl.DataFrame:

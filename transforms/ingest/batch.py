@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import polars as pl
 
 from transforms.columnar.money import MONEY
@@ -84,3 +86,10 @@ def event_batch(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return with_variants(keyed.select(told)), keys.filter(~pl.col("is_told")).select(
         SESSION_NAMES.names()
     )
+
+
+def until(events: pl.DataFrame, last: dt.date | None) -> pl.DataFrame:
+    """The events up to a date, that day included; all of them where it is None."""
+    if last is None:
+        return events
+    return events.filter(pl.col("event_time").dt.date() <= last)

@@ -76,6 +76,7 @@ PIPELINE_RUNS = Table(
         required("inputs", STRING, "Input globs, a JSON list."),
         count("rows_read", "Rows of the input."),
         count("events_kept", "Rows of fct_events."),
+        count("after_as_of_rows", "Rows dropped because they are of a day after as_of."),
         count("duplicate_rows", "Rows dropped as duplicates."),
         count("multi_brand_product_rows", "Rows dropped for a product of several brands."),
         count("missing_session_rows", "Rows dropped for want of a session."),

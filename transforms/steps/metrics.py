@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import AsIter
+from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.metrics.metric import Facts
-from transforms.analytics.metrics.registry import PARTIALS, metric_tables
+from transforms.analytics.metrics.registry import PARTIALS, finish_metrics
+from transforms.audit.checks import checked
 from transforms.audit.merging import MERGES
 from transforms.columnar.grouping import EVENT_SUMS
+from transforms.rules import Rules
 from transforms.schema import TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
@@ -19,6 +21,7 @@ from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
 from transforms.steps.catalogue import read_catalogue
 from transforms.steps.plan import Plan
+from transforms.steps.sessions import read_calendar
 
 
 class AddPartials(beam.PTransform[Any, Any]):
@@ -43,30 +46,55 @@ class AddPartials(beam.PTransform[Any, Any]):
         return merged
 
 
-@beam.typehints.with_output_types(TableBatch)
+@beam.typehints.with_output_types(TableBatch, checks=NamedFrame)
 class ComputeMetrics(beam.DoFn):
-    """Impulse → the metrics tables."""
+    """Impulse → the metrics tables; on the tag `checks`, ("checks", CHECKED frame)."""
 
-    def __init__(self, store: FrameStore) -> None:
+    CHECKS: Final = "checks"
+
+    def __init__(self, rules: Rules, store: FrameStore) -> None:
+        self._rules = rules
         self._store = store
 
     def process(
-        self, _: object, partials: Iterable[Payload], catalogue: Iterable[Payload]
-    ) -> Iterator[TableBatch]:
+        self,
+        _: object,
+        partials: Iterable[Payload],
+        catalogue: Iterable[Payload],
+        dates: Iterable[Payload],
+    ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Compute all metrics."""
-        found = read_catalogue(self._store, catalogue, "category_id", *EVENT_SUMS)
-        tables = metric_tables(collect_frames(self._store, partials), Facts(found))
-        for name, frame in tables:
-            yield name, frame, {}
+        facts = Facts(
+            read_catalogue(self._store, catalogue, "category_id", *EVENT_SUMS),
+            read_calendar(self._store, dates, self._rules.as_of),
+            self._rules,
+        )
+        for table, rows, failures in finish_metrics(collect_frames(self._store, partials), facts):
+            for name, failing in failures.items():
+                yield TaggedOutput(self.CHECKS, ("checks", checked(table, name, failing)))
+            yield table.name, rows, {}
+
+
+class BuiltMetrics(NamedTuple):
+    """What is made of the partial aggregates.
+
+    Attributes:
+        tables: Rows of the metrics tables.
+        checks: ("checks", CHECKED frame) of rules between rows.
+    """
+
+    tables: beam.PCollection[TableBatch]
+    checks: beam.PCollection[NamedFrame]
 
 
 class BuildMetrics(beam.PTransform[Any, Any]):
-    """Pipeline → PCollection[TableBatch]: the metrics tables.
+    """Pipeline → `BuiltMetrics`.
 
     Args:
         plan: How frames cross.
         partials: `AddPartials` of all stages.
         catalogue: Payloads of the catalogue.
+        dates: Payloads of the first and last date.
     """
 
     def __init__(
@@ -74,20 +102,25 @@ class BuildMetrics(beam.PTransform[Any, Any]):
         plan: Plan,
         partials: beam.PCollection[Payload],
         catalogue: beam.PCollection[Payload],
+        dates: beam.PCollection[Payload],
     ) -> None:
         super().__init__()
         self._plan = plan
         self._partials = partials
         self._catalogue = catalogue
+        self._dates = dates
 
-    def expand(self, pbegin: beam.Pipeline) -> beam.PCollection[TableBatch]:
+    def expand(self, pbegin: beam.Pipeline) -> BuiltMetrics:
         """Compute all metrics on one worker."""
-        tables: beam.PCollection[TableBatch] = (
+        made = (
             pbegin
             | "Start" >> beam.Impulse()
             | "ComputeMetrics"
             >> beam.ParDo(
-                ComputeMetrics(self._plan.store), AsIter(self._partials), AsIter(self._catalogue)
-            )
+                ComputeMetrics(self._plan.run.rules, self._plan.store),
+                AsIter(self._partials),
+                AsIter(self._catalogue),
+                AsIter(self._dates),
+            ).with_outputs(ComputeMetrics.CHECKS, main="tables")
         )
-        return tables
+        return BuiltMetrics(made.tables, made[ComputeMetrics.CHECKS])

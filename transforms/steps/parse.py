@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.audit.balance import counted, require_few_rejected, total_counts
 from transforms.audit.merging import MERGES
+from transforms.ingest.batch import until
 from transforms.ingest.files import InputRanges, read_blocks
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.rejections import describe_examples, pick_examples
@@ -38,8 +40,9 @@ class ParseRanges(beam.DoFn):
     REJECTED: Final = "rejected"
     COUNTS: Final = "counts"
 
-    def __init__(self, run_id: str, progress: Progress) -> None:
+    def __init__(self, run_id: str, as_of: dt.date | None, progress: Progress) -> None:
         self._run_id = run_id
+        self._as_of = as_of
         self._progress = progress
         self._rows_read = Metrics.counter(counters.PARSE, "rows_read")
         self._rows_rejected = Metrics.counter(counters.PARSE, "rows_rejected")
@@ -53,7 +56,15 @@ class ParseRanges(beam.DoFn):
             started = time.monotonic()
             parsed = parse_block(block, header)
             self._milliseconds.update(int((time.monotonic() - started) * 1000))
-            counts = {"rows_read": parsed.rows_read, "rejected": parsed.rejected.height}
+            events = until(parsed.events, self._as_of)
+            after = parsed.events.height - events.height
+            counts = {
+                "rows_read": parsed.rows_read,
+                "rejected": parsed.rejected.height,
+                "after_as_of": after,
+            }
+            if after:
+                Metrics.counter(counters.PARSE, "rows_dropped_after_as_of").inc(after)
             self._rows_read.inc(parsed.rows_read)
             self._bytes_read.inc(len(block))
             if parsed.rejected.height:
@@ -67,7 +78,7 @@ class ParseRanges(beam.DoFn):
                 yield TaggedOutput(self.REJECTED, (REJECTED_ROWS.name, rejected, {}))
             yield TaggedOutput(self.COUNTS, ("counts", counted(counts)))
             yield "session_names", parsed.session_names
-            yield "events", parsed.events
+            yield "events", events
             self._progress.add("parse", parsed.rows_read, len(block))
 
 
@@ -139,9 +150,9 @@ class Parse(beam.PTransform[Any, Any]):
             | "InputRanges" >> beam.Create(plan.ranges)
             | "SpreadRanges" >> beam.Reshuffle()
             | "ParseRanges"
-            >> beam.ParDo(ParseRanges(plan.run.run_id, plan.progress)).with_outputs(
-                ParseRanges.REJECTED, ParseRanges.COUNTS, main="events"
-            )
+            >> beam.ParDo(
+                ParseRanges(plan.run.run_id, plan.run.rules.as_of, plan.progress)
+            ).with_outputs(ParseRanges.REJECTED, ParseRanges.COUNTS, main="events")
         )
         counts = (
             parsed[ParseRanges.COUNTS]

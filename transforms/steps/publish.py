@@ -23,7 +23,9 @@ from transforms.shuffle.coder import Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.shuffle.coder import NamedFrame
 from transforms.steps.plan import Plan
+from transforms.steps.sessions import read_calendar
 from transforms.steps.stage_tables import StageTables
 from transforms.warehouse import gcs, local
 from transforms.warehouse.publishing import Run, manifest_of, publish_audited, run_row
@@ -49,7 +51,7 @@ class AuditAndPublish(beam.DoFn):
         _: object,
         staged: Iterable[StagedFile],
         audit: Iterable[Payload],
-        samples: Iterable[Payload],
+        dates: Iterable[Payload],
     ) -> Iterator[str]:
         """Audit what was staged and publish it.
 
@@ -60,7 +62,7 @@ class AuditAndPublish(beam.DoFn):
         if gcs.in_bucket(run.output):
             manifest = gcs.audited(run.output, run.run_id)
             if manifest is None:
-                row, files = self._audit(staged, audit, samples)
+                row, files = self._audit(staged, audit, dates)
                 filled = {file.table for file in files}
                 files += [
                     stage(table.empty_frame(), table, run.staging)
@@ -72,7 +74,7 @@ class AuditAndPublish(beam.DoFn):
                 run.output, manifest, run.bigquery_dataset, keep_staging=run.keep_staging
             )
         elif not local.is_current(Path(run.output), run.run_id):
-            row, files = self._audit(staged, audit, samples)
+            row, files = self._audit(staged, audit, dates)
             names = [f"{file.table}/{Path(file.path).name}" for file in files]
             manifest = manifest_of(row) | {"files": names}
             with local.PUBLICATION:
@@ -80,7 +82,7 @@ class AuditAndPublish(beam.DoFn):
         yield run.run_id
 
     def _audit(
-        self, staged: Iterable[StagedFile], audit: Iterable[Payload], samples: Iterable[Payload]
+        self, staged: Iterable[StagedFile], audit: Iterable[Payload], dates: Iterable[Payload]
     ) -> tuple[pl.DataFrame, list[StagedFile]]:
         """Check what was staged; the run's row of pipeline_runs, and all its files."""
         run = self._run
@@ -101,7 +103,7 @@ class AuditAndPublish(beam.DoFn):
         rows = {table.name: 0 for table in TABLES if table is not PIPELINE_RUNS}
         for file in files:
             rows[file.table] += file.rows
-        row = run_row(run, counts, rows, self._as_of(samples))
+        row = run_row(run, counts, rows, self._as_of(dates))
         files.append(stage(row, PIPELINE_RUNS, run.staging))
         self._write_report(files)
         return row, files
@@ -113,12 +115,10 @@ class AuditAndPublish(beam.DoFn):
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())
 
-    def _as_of(self, samples: Iterable[Payload]) -> dt.date | None:
-        if self._run.rules.as_of is not None:
-            return self._run.rules.as_of
-        totals = collect_frames(self._store, samples).get("totals")
-        latest: dt.date | None = None if totals is None else totals["last_event_date"].max()  # type: ignore[assignment]
-        return latest
+    def _as_of(self, dates: Iterable[Payload]) -> dt.date | None:
+        as_of = self._run.rules.as_of
+        calendar = read_calendar(self._store, dates, as_of)
+        return as_of if calendar is None else calendar.last
 
 
 class Publish(beam.PTransform[Any, Any]):
@@ -127,8 +127,9 @@ class Publish(beam.PTransform[Any, Any]):
     Args:
         plan: What is published, and where.
         tables: Rows of tables, by the label of what makes them.
-        audits: Payloads of what else the audit needs.
-        samples: Payloads among which "totals" end the data.
+        audits: Payloads of what the audit needs.
+        reports: What else the audit needs, as it is made.
+        dates: Payloads of the first and last date.
         render_report: Makes the report.
     """
 
@@ -137,14 +138,16 @@ class Publish(beam.PTransform[Any, Any]):
         plan: Plan,
         tables: Mapping[str, beam.PCollection[TableBatch]],
         audits: Sequence[beam.PCollection[Payload]],
-        samples: beam.PCollection[Payload],
+        reports: Sequence[beam.PCollection[NamedFrame]],
+        dates: beam.PCollection[Payload],
         render_report: Renderer,
     ) -> None:
         super().__init__()
         self._plan = plan
         self._tables = tables
         self._audits = audits
-        self._samples = samples
+        self._reports = reports
+        self._dates = dates
         self._render_report = render_report
 
     def expand(self, pbegin: beam.Pipeline) -> beam.PCollection[str]:
@@ -158,7 +161,7 @@ class Publish(beam.PTransform[Any, Any]):
         ]
         files = [output.files for output in outputs] | "AllFiles" >> beam.Flatten()
         reported = (
-            [output[StageTables.AUDIT] for output in outputs]
+            [*self._reports, *(output[StageTables.AUDIT] for output in outputs)]
             | "AllReports" >> beam.Flatten()
             | "AddReports" >> CombineFrames(MERGES, is_distributed=self._plan.is_distributed)
             | "StoreReports" >> beam.ParDo(StoreFrames(store))
@@ -171,7 +174,7 @@ class Publish(beam.PTransform[Any, Any]):
                 AuditAndPublish(run, store, self._render_report),
                 AsIter(files),
                 AsIter([*self._audits, reported] | "AllAudits" >> beam.Flatten()),
-                AsIter(self._samples),
+                AsIter(self._dates),
             ).with_output_types(str)
         )
         if gcs.in_bucket(run.output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -9,12 +10,14 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
+from transforms.analytics.calendar import Calendar, calendar_of
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.session_shard import (
     BY_USER,
     EXPOSURES_BY_USER,
     PRODUCT_SUMS,
     SuspectProducts,
+    merge_dates,
     session_shard,
 )
 from transforms.audit.balance import DROP_REASONS, counted
@@ -22,7 +25,9 @@ from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.rules import Rules
 from transforms.schema import TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
-from transforms.shuffle.stores import FrameStore, take_frames
+from transforms.shuffle.combine import CombineFrames
+from transforms.shuffle.partition import StoreFrames
+from transforms.shuffle.stores import FrameStore, collect_frames, take_frames
 from transforms.steps import counters
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
@@ -30,7 +35,12 @@ from transforms.steps.suspects import Suspects, read_suspects
 
 
 @beam.typehints.with_output_types(
-    TableBatch, by_user=NamedFrame, exposures=NamedFrame, products=NamedFrame, partials=NamedFrame
+    TableBatch,
+    by_user=NamedFrame,
+    exposures=NamedFrame,
+    products=NamedFrame,
+    partials=NamedFrame,
+    dates=NamedFrame,
 )
 class ProcessSessionShards(beam.DoFn):
     """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
@@ -39,6 +49,7 @@ class ProcessSessionShards(beam.DoFn):
     EXPOSURES: Final = "exposures"
     PRODUCTS: Final = "products"
     PARTIALS: Final = "partials"
+    DATES: Final = "dates"
 
     def __init__(self, rules: Rules, store: FrameStore, progress: Progress) -> None:
         self._rules = rules
@@ -81,20 +92,20 @@ class ProcessSessionShards(beam.DoFn):
             received.get("session_names", SESSION_NAMES.to_frame()),
             self._suspects,
             self._product_sums,
-            timeout_seconds=self._rules.session_timeout_seconds,
-            order_gap_seconds=self._rules.order_gap_seconds,
+            rules=self._rules,
             shard=shard,
         )
         del events, received
         for table, rows, _ in made.tables:
             self._rows[table].inc(rows.height)
-        for reason in DROP_REASONS:
+        for reason in (reason for reason in DROP_REASONS if reason in made.counts):
             Metrics.counter(counters.SESSIONS, f"rows_dropped_{reason}").inc(made.counts[reason])
         while made.tables:
             yield made.tables.pop(0)
         for tag, names in ((self.BY_USER, BY_USER), (self.EXPOSURES, EXPOSURES_BY_USER)):
             for name in names:
                 yield TaggedOutput(tag, (name, made.by_user.pop(name)))
+        yield TaggedOutput(self.DATES, ("dates", made.dates))
         yield TaggedOutput(self.PARTIALS, ("counts", counted(made.counts)))
         for partial in made.partials.items():
             yield TaggedOutput(self.PARTIALS, partial)
@@ -115,6 +126,7 @@ class ProcessedSessions(NamedTuple):
         exposures: The frames of `EXPOSURES_BY_USER`.
         products: (`PRODUCT_SUMS`, frame).
         partials: Partial aggregates, and "counts".
+        dates: Payloads of `SessionShard.dates` of all shards.
     """
 
     tables: beam.PCollection[TableBatch]
@@ -122,6 +134,7 @@ class ProcessedSessions(NamedTuple):
     exposures: beam.PCollection[NamedFrame]
     products: beam.PCollection[NamedFrame]
     partials: beam.PCollection[NamedFrame]
+    dates: beam.PCollection[Payload]
 
 
 class ProcessSessions(beam.PTransform[Any, Any]):
@@ -149,11 +162,28 @@ class ProcessSessions(beam.PTransform[Any, Any]):
             AsIter(self._suspects.ambiguous),
             AsIter(self._suspects.brands),
             AsIter(self._few_rejected),
-        ).with_outputs(step.BY_USER, step.EXPOSURES, step.PRODUCTS, step.PARTIALS, main="tables")
+        ).with_outputs(
+            step.BY_USER, step.EXPOSURES, step.PRODUCTS, step.PARTIALS, step.DATES, main="tables"
+        )
+        dates = (
+            made[step.DATES]
+            | "AddDates"
+            >> CombineFrames({"dates": merge_dates}, is_distributed=plan.is_distributed)
+            | "StoreDates" >> beam.ParDo(StoreFrames(plan.store))
+        )
         return ProcessedSessions(
             made.tables,
             made[step.BY_USER],
             made[step.EXPOSURES],
             made[step.PRODUCTS],
             made[step.PARTIALS],
+            dates,
         )
+
+
+def read_calendar(
+    store: FrameStore, dates: Iterable[Payload], as_of: dt.date | None
+) -> Calendar | None:
+    """The calendar of a run, of `ProcessedSessions.dates`; None where no event was kept."""
+    found = collect_frames(store, dates).get("dates")
+    return None if found is None else calendar_of(found, as_of)

@@ -99,7 +99,7 @@ def read_suspects(
     found = collect_frames(store, ambiguous).get("ambiguous")
     confirmed = collect_frames(store, brands).get("brands")
     if found is None or (confirmed is None and found["many_brands"].any()):
-        raise RunError(_LOST)
+        raise RunError(LOST)
     multi_brand = (
         found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed)
     )
@@ -108,7 +108,7 @@ def read_suspects(
     )
 
 
-_LOST: Final = (
+LOST: Final = (
     "the engine lost a side input, so the tables would be wrong; nothing was published. Run again; "
     "if it happens again, choose another --runner."
 )

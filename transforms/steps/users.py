@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
+import polars as pl
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
-from transforms.analytics.metrics.metric import Source
-from transforms.analytics.metrics.registry import partials_of
-from transforms.analytics.orders import ORDERS, number_orders
-from transforms.analytics.rfm import RankBrackets, rank_brackets, rank_candidates, rank_samples
+from transforms.analytics.rfm import (
+    PurchaseStates,
+    RankBrackets,
+    Scoring,
+    rank_brackets,
+    rank_candidates,
+    rank_samples,
+    scoring,
+)
 from transforms.analytics.session_shard import BY_USER, EXPOSURES_BY_USER
 from transforms.analytics.shard_keys import user_shard_key
-from transforms.analytics.user_days import USER_DAYS, combine_user_days
 from transforms.analytics.user_shard import (
-    UserContext,
-    user_context,
-    user_shard_frames,
+    Failures,
+    RankedFacts,
+    UserFacts,
+    combine_shard,
+    describe_shard,
     user_totals,
 )
-from transforms.analytics.users import USER_SESSIONS, combine_users, users_without_events
 from transforms.audit.checks import checked
+from transforms.errors import RunError
 from transforms.rules import Rules
-from transforms.schema import FCT_SESSIONS, TableBatch
+from transforms.schema import TABLES_BY_NAME, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
 from transforms.shuffle.partition import GroupFrames, PartitionFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, store_frames, take_frames
@@ -33,16 +41,41 @@ from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
+from transforms.steps.sessions import read_calendar
+from transforms.steps.suspects import LOST
 
 
-@beam.typehints.with_output_types(tuple[int, Payload], samples=Payload, partials=NamedFrame)
+def failed_rows(failures: Failures) -> Iterator[NamedFrame]:
+    """Counts of failing rows, as the audit takes them."""
+    for (table, check), rows in failures.items():
+        yield "checks", checked(TABLES_BY_NAME[table], check, rows)
+
+
+def read_facts(store: FrameStore, dates: Iterable[Payload], rules: Rules) -> UserFacts:
+    """What is known of the whole input where there are users.
+
+    Raises:
+        RunError: The engine has lost it.
+    """
+    calendar = read_calendar(store, dates, rules.as_of)
+    if calendar is None:
+        raise RunError(LOST)
+    return UserFacts.of(rules, calendar)
+
+
+@beam.typehints.with_output_types(
+    tuple[int, Payload], tables=TableBatch, states=Payload, samples=Payload, partials=NamedFrame
+)
 class CombineUsers(beam.DoFn):
-    """Partial aggregates of a user shard → (shard, payload "users").
+    """What session shards say of the users of a shard → (shard, payload "users" or "days").
 
-    On the tag `samples`, payloads of `rank_samples` and "totals"; on the tag `partials`,
-    "period_users" and "checks".
+    On the tag `tables`, rows of fct_orders and fct_user_days; on `states`, payloads of what its
+    buyers had bought at every snapshot; on `samples`, payloads of `rank_samples` and "totals"; on
+    `partials`, partial aggregates and "checks".
     """
 
+    TABLES: Final = "tables"
+    STATES: Final = "states"
     SAMPLES: Final = "samples"
     PARTIALS: Final = "partials"
 
@@ -51,54 +84,118 @@ class CombineUsers(beam.DoFn):
         self._store = store
         self._users = Metrics.counter(counters.USERS, "users")
 
-    def process(self, element: Group) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
+    def start_bundle(self) -> None:
+        """The facts are read once a bundle."""
+        self._facts: UserFacts | None = None
+
+    def process(
+        self, element: Group, dates: Iterable[Payload]
+    ) -> Iterator[tuple[int, Payload] | TaggedOutput[str, Any]]:
         """Combine one shard."""
+        if self._facts is None:
+            self._facts = read_facts(self._store, dates, self._rules)
         shard, payloads = element
-        frames = take_frames(self._store, payloads)
-        days = combine_user_days(frames.get("user_days", USER_DAYS.to_frame()))
-        orders = number_orders(frames.get("orders", ORDERS.to_frame()))
-        sessions = frames.get("user_sessions", USER_SESSIONS.to_frame())
-        combined = combine_users(days, orders, sessions, self._rules.frequency_unit)
-        self._users.inc(combined.height)
-        samples = rank_samples(current_states(combined, "items"))
-        for payload in store_frames(self._store, samples | {"totals": user_totals(combined)}):
-            yield TaggedOutput(self.SAMPLES, payload)
-        lost = users_without_events(combined, sessions)
-        yield TaggedOutput(
-            self.PARTIALS, ("checks", checked(FCT_SESSIONS, "user_in_dim_users", lost))
-        )
-        for partial in partials_of(Source.USER_DAYS, days):
+        combined = combine_shard(take_frames(self._store, payloads), self._facts)
+        self._users.inc(combined.users.height)
+        for name, rows in combined.tables.items():
+            yield TaggedOutput(self.TABLES, (name, rows, {}))
+        for partial in (*combined.partials.items(), *failed_rows(combined.failures)):
             yield TaggedOutput(self.PARTIALS, partial)
-        for payload in store_frames(self._store, {"users": combined}):
+        samples = rank_samples(combined.states) | {"totals": user_totals(combined.users)}
+        for payload in store_frames(self._store, samples):
+            yield TaggedOutput(self.SAMPLES, payload)
+        for payload in store_frames(self._store, {"states": combined.states.rows}):
+            yield TaggedOutput(self.STATES, payload)
+        kept = {"users": combined.users}
+        if self._rules.has_history:
+            kept["days"] = combined.days
+        for payload in store_frames(self._store, kept):
             yield shard, payload
 
 
+def store_all(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
+    """Store named frames, empty ones too: that one is missing is then known to be a fault."""
+    for name, frame in frames.items():
+        for payload in store.put(frame):
+            yield name, payload
+
+
 @beam.typehints.with_output_types(Payload)
-class FindRankCandidates(beam.DoFn):
-    """Some users of a shard → payloads of `rank_candidates`."""
+class BracketRanks(beam.DoFn):
+    """Impulse → payloads of `RankBrackets`: once, of the samples of all shards."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
+    def process(self, _: object, samples: Iterable[Payload]) -> Iterator[Payload]:
+        """Bracket the tiles."""
+        brackets = rank_brackets(collect_frames(self._store, samples))
+        yield from store_all(self._store, brackets.frames())
+
+
+@beam.typehints.with_output_types(Payload)
+class FindRankCandidates(beam.DoFn):
+    """A payload of the states of some buyers → payloads of `rank_candidates`."""
+
+    def __init__(self, rules: Rules, store: FrameStore) -> None:
+        self._rules = rules
+        self._store = store
+
     def start_bundle(self) -> None:
         """The brackets are read once a bundle."""
-        self._brackets: RankBrackets | None = None
+        self._known: tuple[RankBrackets, int] | None = None
 
     def process(
-        self, element: tuple[int, Payload], samples: Iterable[Payload]
+        self, element: Payload, brackets: Iterable[Payload], dates: Iterable[Payload]
     ) -> Iterator[Payload]:
-        """Look at one payload of users."""
-        if self._brackets is None:
-            self._brackets = rank_brackets(collect_frames(self._store, samples))
-        _, (_, payload) = element
-        states = current_states(self._store.read([payload]), "items")
-        found = rank_candidates(states, self._brackets)
-        yield from store_frames(self._store, found)
+        """Look at one payload.
+
+        Raises:
+            RunError: The engine has lost a side input.
+        """
+        if self._known is None:
+            found = collect_frames(self._store, brackets)
+            if not found:
+                raise RunError(LOST)
+            facts = read_facts(self._store, dates, self._rules)
+            self._known = RankBrackets.of(found), len(facts.snapshots.dates)
+        within, snapshots = self._known
+        states = PurchaseStates(self._store.read([element[1]]), snapshots)
+        yield from store_frames(self._store, rank_candidates(states, within))
+
+
+@beam.typehints.with_output_types(Payload)
+class ResolveRanks(beam.DoFn):
+    """Impulse → payloads of `Scoring`, a few keys for each snapshot, and of "totals"."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(
+        self,
+        _: object,
+        samples: Iterable[Payload],
+        brackets: Iterable[Payload],
+        candidates: Iterable[Payload],
+    ) -> Iterator[Payload]:
+        """Resolve the ranks once."""
+        of_all = collect_frames(self._store, samples)
+        resolved = scoring(
+            of_all,
+            RankBrackets.of(collect_frames(self._store, brackets)),
+            collect_frames(self._store, candidates),
+        ).frames()
+        if "totals" in of_all:
+            resolved["totals"] = of_all["totals"].max()
+        yield from store_all(self._store, resolved)
 
 
 @beam.typehints.with_output_types(TableBatch, partials=NamedFrame)
 class DescribeUsers(beam.DoFn):
-    """Users and exposures of a shard → dim_users, dim_user_rfm; on the tag `partials`: metrics."""
+    """Users and exposures of a shard → rows of their tables.
+
+    On the tag `partials`, partial aggregates and "checks".
+    """
 
     PARTIALS: Final = "partials"
 
@@ -108,29 +205,38 @@ class DescribeUsers(beam.DoFn):
         self._progress = progress
 
     def start_bundle(self) -> None:
-        """The context is read once a bundle."""
-        self._context: UserContext | None = None
+        """The facts are read once a bundle."""
+        self._facts: RankedFacts | None = None
 
     def process(
         self,
         element: Group,
-        samples: Iterable[Payload],
-        candidates: Iterable[Payload],
+        ranks: Iterable[Payload],
+        dates: Iterable[Payload],
         catalogue: Iterable[Payload],
     ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
-        """Describe one shard."""
-        if self._context is None:
-            self._context = user_context(
-                self._rules,
-                collect_frames(self._store, samples),
-                collect_frames(self._store, candidates),
+        """Describe one shard.
+
+        Raises:
+            RunError: The engine has lost a side input.
+        """
+        if self._facts is None:
+            found = collect_frames(self._store, ranks)
+            if "totals" not in found:
+                raise RunError(LOST)
+            of_users = read_facts(self._store, dates, self._rules)
+            dataset_end: dt.date | None = found["totals"]["first_purchase_date"].item()
+            self._facts = RankedFacts(
+                of_users,
+                dataset_end,
+                Scoring.of(found, last=len(of_users.snapshots.dates) - 1),
                 read_catalogue(self._store, catalogue, "product_id", "category_id"),
             )
-        tables, partials = user_shard_frames(collect_frames(self._store, element[1]), self._context)
-        self._progress.add("users", tables["dim_users"].height)
-        for name, rows in tables.items():
+        described = describe_shard(collect_frames(self._store, element[1]), self._facts)
+        self._progress.add("users", described.tables["dim_users"].height)
+        for name, rows in described.tables.items():
             yield name, rows, {}
-        for partial in partials.items():
+        for partial in (*described.partials.items(), *failed_rows(described.failures)):
             yield TaggedOutput(self.PARTIALS, partial)
 
 
@@ -138,13 +244,11 @@ class DescribedUserShards(NamedTuple):
     """What is made of the users.
 
     Attributes:
-        tables: Rows of dim_users and dim_user_rfm.
-        samples: Payloads of what is known of all users.
+        tables: Rows of the tables of users.
         partials: Partial aggregates, and "checks".
     """
 
     tables: beam.PCollection[TableBatch]
-    samples: beam.PCollection[Payload]
     partials: beam.PCollection[NamedFrame]
 
 
@@ -153,6 +257,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
 
     Args:
         plan: The rules.
+        dates: Payloads of the first and last date.
         exposures: The frames of `EXPOSURES_BY_USER`; they meet the users only when these are
             described, and so are sent once.
         catalogue: Payloads of the catalogue.
@@ -161,30 +266,34 @@ class BuildUsers(beam.PTransform[Any, Any]):
     def __init__(
         self,
         plan: Plan,
+        dates: beam.PCollection[Payload],
         exposures: beam.PCollection[NamedFrame],
         catalogue: beam.PCollection[Payload],
     ) -> None:
         super().__init__()
         self._plan = plan
+        self._dates = dates
         self._exposures = exposures
         self._catalogue = catalogue
 
     def expand(self, pcoll: beam.PCollection[NamedFrame]) -> DescribedUserShards:
         """Combine by user, rank all users, describe them."""
-        plan, store = self._plan, self._plan.store
+        plan, store, rules = self._plan, self._plan.store, self._plan.run.rules
         by_user = dict.fromkeys((*BY_USER, *EXPOSURES_BY_USER), user_shard_key)
+        dates = AsIter(self._dates)
         combined = (
             pcoll
             | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
             | "CombineUsers"
-            >> beam.ParDo(CombineUsers(plan.run.rules, store)).with_outputs(
-                CombineUsers.SAMPLES, CombineUsers.PARTIALS, main="users"
+            >> beam.ParDo(CombineUsers(rules, store), dates).with_outputs(
+                CombineUsers.TABLES,
+                CombineUsers.STATES,
+                CombineUsers.SAMPLES,
+                CombineUsers.PARTIALS,
+                main="users",
             )
         )
-        samples = combined[CombineUsers.SAMPLES]
-        candidates = combined.users | "FindRankCandidates" >> beam.ParDo(
-            FindRankCandidates(store), AsIter(samples)
-        )
+        ranks = self._rank(combined[CombineUsers.STATES], combined[CombineUsers.SAMPLES])
         exposures = self._exposures | "PartitionExposures" >> beam.ParDo(
             PartitionFrames(plan.user_shards, by_user, store)
         )
@@ -194,14 +303,37 @@ class BuildUsers(beam.PTransform[Any, Any]):
             | "GroupUsers" >> beam.GroupByKey()
             | "DescribeUsers"
             >> beam.ParDo(
-                DescribeUsers(plan.run.rules, store, plan.progress),
-                AsIter(samples),
-                AsIter(candidates),
+                DescribeUsers(rules, store, plan.progress),
+                AsIter(ranks),
+                dates,
                 AsIter(self._catalogue),
             ).with_outputs(DescribeUsers.PARTIALS, main="tables")
         )
-        partials = (
-            combined[CombineUsers.PARTIALS],
-            described[DescribeUsers.PARTIALS],
-        ) | "Partials" >> beam.Flatten()
-        return DescribedUserShards(described.tables, samples, partials)
+        return DescribedUserShards(
+            (combined[CombineUsers.TABLES], described.tables) | "Tables" >> beam.Flatten(),
+            (combined[CombineUsers.PARTIALS], described[DescribeUsers.PARTIALS])
+            | "Partials" >> beam.Flatten(),
+        )
+
+    def _rank(
+        self, states: beam.PCollection[Payload], samples: beam.PCollection[Payload]
+    ) -> beam.PCollection[Payload]:
+        """Payloads of the exact ranks of all users, at every snapshot."""
+        store = self._plan.store
+        brackets = (
+            states.pipeline
+            | "StartBrackets" >> beam.Impulse()
+            | "BracketRanks" >> beam.ParDo(BracketRanks(store), AsIter(samples))
+        )
+        candidates = states | "FindRankCandidates" >> beam.ParDo(
+            FindRankCandidates(self._plan.run.rules, store), AsIter(brackets), AsIter(self._dates)
+        )
+        ranks: beam.PCollection[Payload] = (
+            states.pipeline
+            | "StartRanks" >> beam.Impulse()
+            | "ResolveRanks"
+            >> beam.ParDo(
+                ResolveRanks(store), AsIter(samples), AsIter(brackets), AsIter(candidates)
+            )
+        )
+        return ranks

@@ -15,6 +15,7 @@ import polars as pl
 
 from transforms.analytics.calendar import Calendar
 from transforms.analytics.catalogue import Catalogue
+from transforms.rules import Rules
 from transforms.schema import Table
 
 
@@ -29,6 +30,9 @@ class Source(Enum):
 
     USERS = auto()
     """Of a user shard, `users.DescribedUsers`."""
+
+    HISTORY = auto()
+    """Of a user shard whose history is kept, `history.user_history`."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,16 @@ class Facts:
     Attributes:
         catalogue: Products and categories.
         calendar: The days that the run looks at; None where no event was kept.
+        rules: The options.
     """
 
     catalogue: Catalogue
     calendar: Calendar | None
+    rules: Rules
+
+
+Checks = Callable[[pl.DataFrame, Mapping[str, pl.DataFrame], Facts], Mapping[str, int]]
+"""From a table, the merged partials and the facts to failing rows by check."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,14 @@ class Metric:
         table: Its entry in the schema.
         partials: What it is made of; metrics may share one.
         finish: Makes its rows of the merged partials, by name, each with a row at most for a key.
-        checks: Counts the rows that break a rule between rows, by the names of the checks.
+        checks: Counts the rows that break a rule between rows, by the names of the checks, of the
+            table and of what it was made of.
     """
 
     table: Table
     partials: tuple[Partial, ...]
     finish: Callable[[Mapping[str, pl.DataFrame], Facts], pl.DataFrame]
-    checks: Callable[[pl.DataFrame], Mapping[str, int]] | None = None
+    checks: Checks | None = None
 
 
 def over_time(
@@ -117,7 +128,9 @@ def over_time(
             return table.empty_frame()
         return finish(partials[partial.name], facts.calendar)
 
-    return Metric(table, (partial,), rows, checks)
+    return Metric(
+        table, (partial,), rows, None if checks is None else lambda found, *_: checks(found)
+    )
 
 
 COUNT: Final = pl.Int64()

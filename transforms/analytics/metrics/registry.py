@@ -7,11 +7,13 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from transforms.analytics.metrics.metric import Facts, Metric, Partial, Source
+from transforms.rules import Rules
+from transforms.schema import Table
 
 
 def _find_metrics() -> Iterator[Metric]:
@@ -30,22 +32,41 @@ PARTIALS: Final[Mapping[str, Partial]] = MappingProxyType(
 """The partial aggregates of all metrics, by name."""
 
 
-def partials_of(source: Source, shard: Any) -> Iterator[tuple[str, pl.DataFrame]]:
+def metrics_of(rules: Rules) -> list[Metric]:
+    """The metrics that a run computes."""
+    return [metric for metric in METRICS if metric.table.group not in rules.without]
+
+
+def partials_of(source: Source, shard: Any, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:
     """The partial aggregates that are made of a source, named, of one shard.
 
     Args:
         source: The source.
         shard: What it gives.
+        rules: The options.
     """
-    for partial in PARTIALS.values():
+    needed = {partial.name: partial for each in metrics_of(rules) for partial in each.partials}
+    for partial in needed.values():
         if partial.source is source:
             yield partial.name, partial.compute(shard)
 
 
-def metric_tables(
-    partials: Mapping[str, pl.DataFrame], facts: Facts
-) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The rows of all metrics tables, by the tables' names.
+class FinishedMetric(NamedTuple):
+    """A metrics table that is done.
+
+    Attributes:
+        table: Its entry in the schema.
+        rows: Its rows.
+        failures: How many rows break each rule between rows, by the rule's name.
+    """
+
+    table: Table
+    rows: pl.DataFrame
+    failures: Mapping[str, int]
+
+
+def finish_metrics(partials: Mapping[str, pl.DataFrame], facts: Facts) -> Iterator[FinishedMetric]:
+    """The metrics tables.
 
     Args:
         partials: Partial aggregates of all shards, merged or not; of a name that is missing there
@@ -56,5 +77,7 @@ def metric_tables(
         partial.name: partial.merge(partials.get(partial.name, partial.schema.to_frame()))
         for partial in PARTIALS.values()
     }
-    for metric in METRICS:
-        yield metric.table.name, metric.finish(merged, facts)
+    for metric in metrics_of(facts.rules):
+        rows = metric.finish(merged, facts)
+        failures = metric.checks(rows, merged, facts) if metric.checks else {}
+        yield FinishedMetric(metric.table, rows, failures)

@@ -35,6 +35,7 @@ from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_col
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
+from transforms.rules import Rules
 from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table, TableBatch
 from transforms.shuffle import sizing
 from transforms.shuffle.coder import Payload
@@ -131,7 +132,7 @@ def measure_shards(
                 "exposures": category_exposures(kept, _NO_PRODUCTS, shard),
                 "purchases": product_purchases(kept),
             }
-            list(partials_of(Source.SESSIONS, cut))
+            list(partials_of(Source.SESSIONS, cut, Rules()))
         with clock.stage("shuffle 2, write: users"):
             _send(by_user, user_shard_key, store)
         for table, rows in ((FCT_EVENTS, of_events), (FCT_SESSIONS, of_sessions)):

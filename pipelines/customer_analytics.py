@@ -37,22 +37,32 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     suspects = parsed.events | "FindSuspects" >> FindSuspects(plan, by_session)
     sessions = by_session | "Sessions" >> ProcessSessions(plan, suspects, parsed.few_rejected)
     catalogue = sessions.products | "Catalogue" >> BuildCatalogue(plan)
-    users = sessions.by_user | "Users" >> BuildUsers(plan, sessions.exposures, catalogue.payloads)
+    users = sessions.by_user | "Users" >> BuildUsers(
+        plan, sessions.dates, sessions.exposures, catalogue.payloads
+    )
     partials = (
         (sessions.partials, users.partials)
         | "AllPartials" >> beam.Flatten()
         | "AddPartials" >> AddPartials(plan)
     )
-    metrics = pipeline | "Metrics" >> BuildMetrics(plan, partials, catalogue.payloads)
+    metrics = pipeline | "Metrics" >> BuildMetrics(
+        plan, partials, catalogue.payloads, sessions.dates
+    )
     tables = {
         "RejectedRows": parsed.rejected,
         "Sessions": sessions.tables,
         "Catalogue": catalogue.tables,
         "Users": users.tables,
-        "Metrics": metrics,
+        "Metrics": metrics.tables,
     }
-    audits = (parsed.counts, partials)
-    _ = pipeline | "Publish" >> Publish(plan, tables, audits, users.samples, render_report)
+    _ = pipeline | "Publish" >> Publish(
+        plan,
+        tables,
+        audits=(parsed.counts, partials),
+        reports=(metrics.checks,),
+        dates=sessions.dates,
+        render_report=render_report,
+    )
 
 
 def render_report(tables: Mapping[str, pl.DataFrame]) -> str:

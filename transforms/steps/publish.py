@@ -19,11 +19,10 @@ from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
 from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TABLES, TableBatch
-from transforms.shuffle.coder import Payload
+from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
-from transforms.shuffle.coder import NamedFrame
 from transforms.steps.plan import Plan
 from transforms.steps.sessions import read_calendar
 from transforms.steps.stage_tables import StageTables
@@ -137,6 +136,7 @@ class Publish(beam.PTransform[Any, Any]):
         self,
         plan: Plan,
         tables: Mapping[str, beam.PCollection[TableBatch]],
+        *,
         audits: Sequence[beam.PCollection[Payload]],
         reports: Sequence[beam.PCollection[NamedFrame]],
         dates: beam.PCollection[Payload],

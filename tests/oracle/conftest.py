@@ -4,15 +4,22 @@ import pytest
 
 from .examples import csv_text, rows_of_tables
 from .oracle import oracle_tables
+from .product import product_tables
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Tables, as lists of rows, for rows of the input and the options of a run."""
+@pytest.fixture(params=["oracle", "product"])
+def run(request, tmp_path):
+    """Tables, as lists of rows, for rows of the input and the options of a run.
 
-    def run_oracle(rows, **options):
+    The oracle gives the counts; what the product counts is compared in the tests of whole runs.
+    """
+
+    def run_example(rows, **options):
         path = tmp_path / "events.csv"
         path.write_text(csv_text(rows), encoding="utf-8")
-        return rows_of_tables(oracle_tables([path], **options))
+        tables = oracle_tables([path], **options)
+        if request.param == "product":
+            tables |= product_tables([path], **options)
+        return rows_of_tables(tables)
 
-    return run_oracle
+    return run_example

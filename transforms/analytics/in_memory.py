@@ -78,9 +78,27 @@ def tables_in_memory(
         rules: The options that decide values.
         session_shards: Shards of sessions; no number changes a table.
         user_shards: The same of users.
+
+    Raises:
+        AssertionError: A check between rows fails.
     """
-    rules = rules or Rules()
-    batch, names = event_batch(rows)
+    return tables_of_batch(
+        *event_batch(rows),
+        rules or Rules(),
+        session_shards=session_shards,
+        user_shards=user_shards,
+    )
+
+
+def tables_of_batch(
+    batch: pl.DataFrame,
+    names: pl.DataFrame,
+    rules: Rules,
+    *,
+    session_shards: int = 1,
+    user_shards: int = 1,
+) -> Frames:
+    """The same of an event batch and a `SESSION_NAMES` frame."""
     batch = until(batch, rules.as_of)
     suspects = _find_suspects(batch)
     product_sums = ProductSums()
@@ -113,7 +131,12 @@ def tables_in_memory(
         require_no_failures({(metric.table.name, name): n for name, n in metric.failures.items()})
         tables[metric.table.name].append(metric.rows)
     return {
-        table.name: pl.concat([table.empty_frame(), *map(table.conform, tables[table.name])])
+        table.name: pl.concat(
+            [
+                table.empty_frame(),
+                *(rows.cast(table.polars_schema()) for rows in tables[table.name]),
+            ]
+        )
         for table in tables_without(rules.without)
         if not table.appended
     }

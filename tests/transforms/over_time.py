@@ -1,4 +1,4 @@
-"""User-days for unit tests, and how partial aggregates merge."""
+"""User-days for unit tests."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
@@ -53,8 +53,3 @@ def frame_of(days: Sequence[Day]) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, schema=USER_DAYS)
-
-
-def merged(parts: Sequence[pl.DataFrame], keys: Sequence[str]) -> pl.DataFrame:
-    """Partial aggregates of several shards as one: sums by key."""
-    return pl.concat(parts).group_by(keys).agg(pl.all().sum())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.over_time import Day, bought, frame_of, merged, visited
+from tests.transforms.over_time import Day, bought, frame_of, visited
 from transforms.analytics.calendar import Calendar
 from transforms.analytics.metrics import (
     active_users,
@@ -20,6 +20,8 @@ from transforms.analytics.metrics import (
     repeat_purchase,
     stickiness,
 )
+from transforms.analytics.metrics.metric import Facts
+from transforms.analytics.user_days import UserDays
 from transforms.audit.checks import check_batch
 from transforms.schema import (
     METRICS_ACTIVE_USERS,
@@ -30,44 +32,38 @@ from transforms.schema import (
 )
 
 
-def shards_of(days, shards):
-    return [
-        frame_of([day for day in days if day.user % shards == shard]) for shard in range(shards)
+def table_of(metric, days, calendar, shards):
+    """A table, of days that several shards share."""
+    (partial,) = metric.partials
+    parts = [
+        partial.compute(
+            UserDays(frame_of([day for day in days if day.user % shards == shard]), calendar)
+        )
+        for shard in range(shards)
     ]
+    assert all(part.schema == partial.schema for part in parts)
+    merged = partial.merge(pl.concat(parts))
+    return metric.finish({partial.name: merged}, Facts(None, calendar))
 
 
 def lifecycle_of(days, calendar, shards=1):
-    parts = [lifecycle.lifecycle_sums(shard, calendar) for shard in shards_of(days, shards)]
-    assert all(part.schema == lifecycle.LIFECYCLE_SUMS for part in parts)
-    sums = merged(parts, lifecycle.KEYS)
-    return lifecycle.metrics_lifecycle(sums, calendar)
+    return table_of(lifecycle.METRIC, days, calendar, shards)
 
 
 def active_users_of(days, calendar, shards=1):
-    parts = [active_users.active_user_changes(shard, calendar) for shard in shards_of(days, shards)]
-    assert all(part.schema == active_users.ACTIVE_USER_CHANGES for part in parts)
-    return active_users.metrics_active_users(merged(parts, active_users.KEYS), calendar)
+    return table_of(active_users.METRIC, days, calendar, shards)
 
 
 def stickiness_of(days, calendar, shards=1):
-    parts = [stickiness.active_day_counts(shard) for shard in shards_of(days, shards)]
-    assert all(part.schema == stickiness.ACTIVE_DAY_COUNTS for part in parts)
-    return stickiness.metrics_stickiness(merged(parts, stickiness.KEYS), calendar)
+    return table_of(stickiness.METRIC, days, calendar, shards)
 
 
 def retention_of(days, calendar, shards=1):
-    parts = [cohort_retention.retention_sums(shard, calendar) for shard in shards_of(days, shards)]
-    assert all(part.schema == cohort_retention.RETENTION_SUMS for part in parts)
-    sums = merged(parts, cohort_retention.KEYS)
-    return cohort_retention.metrics_cohort_retention(sums, calendar)
+    return table_of(cohort_retention.METRIC, days, calendar, shards)
 
 
 def repeat_purchase_of(days, calendar, shards=1):
-    parts = [
-        repeat_purchase.repurchase_counts(shard, calendar) for shard in shards_of(days, shards)
-    ]
-    assert all(part.schema == repeat_purchase.REPURCHASE_COUNTS for part in parts)
-    return repeat_purchase.metrics_repeat_purchase(merged(parts, repeat_purchase.KEYS), calendar)
+    return table_of(repeat_purchase.METRIC, days, calendar, shards)
 
 
 # By the definitions -------------------------------------------------------------------------------
@@ -651,15 +647,10 @@ def test_without_a_user_only_the_days_are_told(table, of_product):
 def test_partial_aggregates_of_years_apart_have_few_rows():
     days = [bought(1, "0001-01-01"), bought(1, "9999-12-31"), visited(2, "2020-02-29")]
     calendar = Calendar(date(1, 1, 1), date(9999, 12, 31))
-    frame = frame_of(days)
-    for partial in (
-        lifecycle.lifecycle_sums(frame, calendar),
-        active_users.active_user_changes(frame, calendar),
-        stickiness.active_day_counts(frame),
-        cohort_retention.retention_sums(frame, calendar),
-        repeat_purchase.repurchase_counts(frame, calendar),
-    ):
-        assert 0 < partial.height < 60
+    shard = UserDays(frame_of(days), calendar)
+    for metric in (lifecycle, active_users, stickiness, cohort_retention, repeat_purchase):
+        (partial,) = metric.METRIC.partials
+        assert 0 < partial.compute(shard).height < 60
     table = stickiness_of(days, calendar)
     weeks = rows_of(table, "period_start", "is_complete", activity="visit", period="week")
     assert weeks[0] == (date(1, 1, 1), True)

@@ -23,6 +23,7 @@ from transforms.analytics.metrics import (
 from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.user_days import UserDays
 from transforms.audit.checks import check_batch
+from transforms.rules import Rules
 from transforms.schema import (
     METRICS_ACTIVE_USERS,
     METRICS_COHORT_RETENTION,
@@ -43,7 +44,7 @@ def table_of(metric, days, calendar, shards):
     ]
     assert all(part.schema == partial.schema for part in parts)
     merged = partial.merge(pl.concat(parts))
-    return metric.finish({partial.name: merged}, Facts(None, calendar))
+    return metric.finish({partial.name: merged}, Facts(None, calendar, Rules()))
 
 
 def lifecycle_of(days, calendar, shards=1):

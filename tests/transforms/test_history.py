@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from transforms.analytics import history as history_module
 from transforms.analytics.history import (
     HistoryRules,
-    broken_flows,
     broken_validity,
-    metrics_segment_history,
-    metrics_segment_migration,
-    miscounted_snapshots,
     outdated_versions,
     user_history,
 )
+from transforms.analytics.metrics.segment_history import (
+    metrics_segment_history,
+    miscounted_snapshots,
+)
+from transforms.analytics.metrics.segment_migration import broken_flows, metrics_segment_migration
 from transforms.analytics.rfm import (
     purchase_states,
     rank_brackets,
@@ -116,7 +117,7 @@ def make(days: list[Day], options: Options) -> Made:
     found = scoring(samples, brackets, candidates)
     rules = HistoryRules(seen, found, options.thresholds, options.unit)
     out = merged([user_history(shard, rules) for shard in shards])
-    scored = rfm_table(score(combined(days), found, options.unit))
+    scored = rfm_table(score(combined(days, options.unit), found))
     return Made(
         out["snap_user_rfm"],
         out["snap_user_status"],
@@ -128,7 +129,7 @@ def make(days: list[Day], options: Options) -> Made:
     )
 
 
-def combined(days: list[Day]) -> pl.DataFrame:
+def combined(days: list[Day], unit: str) -> pl.DataFrame:
     """The users as `score` wants them."""
     bought = pl.col("purchases") > 0
     return (
@@ -137,7 +138,7 @@ def combined(days: list[Day]) -> pl.DataFrame:
         .agg(
             pl.col("event_date").filter(bought).max().alias("last_purchase_date"),
             pl.col("purchases").sum().alias("purchase_count"),
-            pl.col("orders").sum().alias("order_count"),
+            pl.col("purchases" if unit == "items" else "orders").sum().alias("frequency"),
             pl.col("revenue").sum().alias("total_revenue"),
         )
         .with_columns(user=pl.col("user_id").cast(pl.String))

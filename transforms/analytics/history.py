@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from transforms.analytics.calendar import day_numbers
 from transforms.analytics.rfm import (
     Scoring,
     purchase_states,
     shard_scoring,
 )
 from transforms.analytics.snapshots import Snapshots
+from transforms.analytics.user_days import user_ends
 from transforms.columnar.kernels import Integers
 from transforms.columnar.money import MONEY, Halves, halves_of_money, money_of_halves
 from transforms.columnar.snapshot_kernels import (
@@ -150,7 +152,8 @@ def user_history(days: pl.DataFrame, rules: HistoryRules) -> Frames:
         `MIGRATION_SUMS`) and "known_users" (`first_event_date`; `users`), which merge by adding
         what is not a key.
     """
-    users, ends = _users(days["user_id"].to_numpy())
+    ends = user_ends(days)
+    users = days["user_id"].to_numpy()[ends - 1]
     snapshots = rules.snapshots
     sums = _Sums(len(snapshots.dates))
     rfm, status = [], []
@@ -170,25 +173,17 @@ def known_users(days: pl.DataFrame) -> pl.DataFrame:
     """How many users of a shard have their first event on each day.
 
     Args:
-        days: Combined user days of whole users.
+        days: `combine_user_days` of the shard.
 
     Returns:
         Columns `first_event_date`, `users`, which merge by adding users.
     """
+    is_first = pl.col("user_id").ne_missing(pl.col("user_id").shift(1))
     return (
-        days.group_by("user_id")
-        .agg(pl.col("event_date").min().alias("first_event_date"))
-        .group_by("first_event_date")
+        days.filter(is_first)
+        .group_by(first_event_date="event_date")
         .agg(pl.len().cast(pl.Int64).alias("users"))
     )
-
-
-def _users(ids: Integers) -> tuple[Integers, Integers]:
-    """The users of rows that are neighbours, and where the rows of each end."""
-    is_last = np.ones(len(ids), np.bool_)
-    is_last[:-1] = ids[1:] != ids[:-1]
-    last = np.flatnonzero(is_last)
-    return ids[last], last + 1
 
 
 class _Sums:
@@ -232,7 +227,7 @@ def _follow(
     period_numbers = np.column_stack([_numbered(is_end) for is_end in of_periods])
     given = (
         ends,
-        days["event_date"].to_physical().to_numpy().astype(np.int64),
+        day_numbers(days["event_date"]),
         days["purchases"].to_numpy(),
         days["orders"].to_numpy(),
         halves_of_money(days["revenue"]),

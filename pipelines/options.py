@@ -8,13 +8,25 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from transforms.rules import MOST_DAYS, MOST_EVENTS_PER_SESSION, MOST_SECONDS, Rules, UserThresholds
+from transforms.rules import (
+    FREQUENCY_UNITS,
+    HISTORIES,
+    MOST_DAYS,
+    MOST_EVENTS_PER_SESSION,
+    MOST_SECONDS,
+    TABLE_GROUPS,
+    FrequencyUnit,
+    History,
+    Rules,
+    UserThresholds,
+)
 from transforms.version import code_version
 
 
@@ -56,6 +68,37 @@ def _ratio(text: str) -> float:
     if not 0 <= value <= 1 or math.isnan(value):
         raise ValueError
     return value
+
+
+def _one_of(*values: str) -> dict[str, Any]:
+    """What an option of a few values is like."""
+
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return {
+        "parse": parse,
+        "expected": f"one of {', '.join(values)}",
+        "pattern": f"^({'|'.join(values)})$",
+    }
+
+
+def _some_of(*values: str) -> dict[str, Any]:
+    """What an option of several of a few values is like, parted by commas."""
+
+    def parse(text: str) -> frozenset[str]:
+        found = frozenset(part.strip() for part in text.split(","))
+        if not found <= set(values):
+            raise ValueError
+        return found
+
+    return {
+        "parse": parse,
+        "expected": f"one or more of {', '.join(values)}, parted by commas",
+        "pattern": f"^({'|'.join(values)})(,({'|'.join(values)}))*$",
+    }
 
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -162,8 +205,8 @@ OPTIONS: tuple[Option, ...] = (
         "input",
         "Input and output",
         "Input files",
-        "CSV files, plain, .gz, .zst or .bz2, local or gs://: one or more globs, "
-        "separated by spaces or commas.",
+        "CSV files, plain, .gz, .zst, .bz2 or .zip, local or gs://: one or more names, folders or "
+        "globs, separated by spaces or commas.",
         "gs://bucket/2019-*.csv.gz",
         required=True,
         several=True,
@@ -265,8 +308,8 @@ OPTIONS: tuple[Option, ...] = (
         "as_of",
         "Rules",
         "As-of date",
-        "Date (YYYY-MM-DD, UTC) from which days since an activity are counted; "
-        "by default the latest event_date kept.",
+        "Date (YYYY-MM-DD, UTC) up to which events count, and from which days since an activity "
+        "are counted; by default the latest event_date kept.",
         "2020-04-30",
         parse=dt.date.fromisoformat,
         expected="a date like 2020-04-30",
@@ -280,6 +323,44 @@ OPTIONS: tuple[Option, ...] = (
         "1800",
         default=_RULES.session_timeout_seconds,
         **_whole(" of seconds", MOST_SECONDS),
+    ),
+    Option(
+        "order_gap_seconds",
+        "Rules",
+        "Gap within an order",
+        "Seconds between neighbouring purchases of a session beyond which the next order starts.",
+        "5",
+        default=_RULES.order_gap_seconds,
+        **_whole(" of seconds", MOST_SECONDS),
+    ),
+    Option(
+        "frequency_unit",
+        "Rules",
+        "Unit of frequency",
+        "What frequency_score, customer_lifecycle_stage and the single purchase of metrics_churn "
+        "count: purchased items or orders.",
+        "orders",
+        default=_RULES.frequency_unit,
+        **_one_of(*FREQUENCY_UNITS),
+    ),
+    Option(
+        "history",
+        "Tables",
+        "History",
+        "How often the state of every customer is kept, for the tables of history: at the end of "
+        "every day, week or month, or not at all.",
+        "month",
+        default=_RULES.history,
+        **_one_of(*HISTORIES),
+    ),
+    Option(
+        "without",
+        "Tables",
+        "Tables to leave out",
+        "Groups of tables that are not computed, parted by commas: time (orders, user days, "
+        "lifecycle, cohorts, history).",
+        "time",
+        **_some_of(*TABLE_GROUPS),
     ),
     Option(
         "churn_threshold_days",
@@ -345,6 +426,10 @@ class RunOptions:
     keep_staging: bool
     as_of: dt.date | None
     session_timeout_seconds: int
+    order_gap_seconds: int
+    frequency_unit: FrequencyUnit
+    history: History
+    without: frozenset[str] | None
     churn_threshold_days: int
     at_risk_threshold_days: int
     declining_threshold_days: int
@@ -357,6 +442,10 @@ class RunOptions:
         return Rules(
             as_of=self.as_of,
             session_timeout_seconds=self.session_timeout_seconds,
+            order_gap_seconds=self.order_gap_seconds,
+            frequency_unit=self.frequency_unit,
+            history=self.history,
+            without=self.without or frozenset(),
             cohort_observation_window_days=self.cohort_observation_window_days,
             thresholds=UserThresholds(
                 churn_days=self.churn_threshold_days,
@@ -371,8 +460,10 @@ class RunOptions:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["estimate"], values["log_level"]
         return values | {
-            "input": list(self.input),
+            # A name on a disk may be of any bytes; JSON is of text.
+            "input": [os.fsencode(glob).decode(errors="replace") for glob in self.input],
             "as_of": self.as_of and self.as_of.isoformat(),
+            "without": sorted(self.without or ()),
         }
 
     def differing(self, earlier: Mapping[str, Any]) -> list[str]:
@@ -480,12 +571,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
         _require_known(argument_parser(is_complete=False).parse_known_args(list(arguments))[1])
         raise
     values = vars(parsed)
-    for option in OPTIONS:
-        if option.several and values[option.name]:
-            values[option.name] = tuple(
-                part for value in values[option.name] for part in re.split(r",(?=\S)", value)
-            )
-    options = RunOptions(**values)
+    options = RunOptions(**values | {"input": tuple(parsed.input)})
     _require_together(options)
     _require_known(beam_arguments)
     return options, beam_arguments

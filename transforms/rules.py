@@ -25,6 +25,9 @@ MOST_SECONDS: Final = 31 * 86_400
 MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
+TABLE_GROUPS: Final = ("time",)
+"""The groups of tables that a run can leave out."""
+
 
 @dataclass(frozen=True)
 class UserThresholds:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "transforms"
-EVERYBODY = {"errors"}
+EVERYBODY = {"errors", "version"}
 MAY_IMPORT = {
     "errors": set(),
+    "version": set(),
     "rules": {"schema"},
     "schema": set(),
     "columnar": {"schema"},

@@ -22,6 +22,7 @@ NOT_IN_ORACLE = ("data_quality", "pipeline_runs")
 COUNTS = {
     "rows_read": "rows_read",
     "events_kept": "events_kept",
+    "after_as_of": "after_as_of_rows",
     "duplicate": "duplicate_rows",
     "multi_brand_product": "multi_brand_product_rows",
     "missing_session": "missing_session_rows",

@@ -25,11 +25,12 @@ STAGES = {
     """,
     "ShuffleEvents": "Partition Group",
     "FindSuspects": "ProductVariants ShuffleVariants FindAmbiguousProducts FindCandidateBrands",
-    "Sessions": "ProcessShards",
+    "Sessions": "ProcessShards AddDates StoreDates",
     "Catalogue": "ShuffleProducts CombineProducts Start DescribeCatalogue",
     "Users": """
-        ShuffleUsers CombineUsers FindRankCandidates PartitionExposures UsersAndExposures
-        GroupUsers DescribeUsers Partials
+        ShuffleUsers CombineUsers StartBrackets BracketRanks FindRankCandidates
+        StartRanks ResolveRanks PartitionExposures UsersAndExposures GroupUsers DescribeUsers
+        Tables Partials
     """,
     "AllPartials": "",
     "AddPartials": "Add Store",
@@ -45,6 +46,7 @@ GROUPS = {
     "Parse/AddCounts": "counts of rows, added up on the way",
     "FindSuspects/ShuffleVariants": "the distinct (product, brand, category)s of each bundle",
     "ShuffleEvents": "shuffle 1: every event, once",
+    "Sessions/AddDates": "the first and the last date of each shard",
     "Catalogue/ShuffleProducts": "shuffle 2: sums by product of each session shard",
     "Users/ShuffleUsers": "shuffle 2: sums by user of each session shard",
     "Users/GroupUsers": "shuffle 2: the exposures of each session shard, beside their users",

@@ -1,6 +1,7 @@
 """The metrics of a run: each name and value on a small input, in the docs, and added up."""
 
 import re
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from transforms.warehouse.publishing import Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
 
+AS_OF = date(2019, 10, 2)
 HEADER = (
     "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 )
@@ -37,6 +39,7 @@ CSV = """\
 2019-10-01 11:01:00 UTC,view,2,1,a.b,other,20.00,2,s2
 2019-10-01 12:00:00 UTC,view,3,2,a.c,acme,30.00,3,
 2019-10-01 13:00:00 UTC,view,4,2,a.c,acme,40.00,4,s4
+2019-10-03 00:00:00 UTC,view,4,2,a.c,acme,40.00,4,s4
 too,few,fields
 yesterday,view,4,2,a.c,acme,40.00,4,s4
 2019-10-01 13:00:00 UTC,look,4,2,a.c,acme,40.00,4,s4
@@ -48,11 +51,12 @@ yesterday,view,4,2,a.c,acme,40.00,4,s4
 """
 
 COUNTERS = {
-    ("ParseRanges", "rows_read"): 16,
+    ("ParseRanges", "rows_read"): 17,
     ("ParseRanges", "csv_bytes_read"): len(CSV),
     ("ParseRanges", "rows_rejected"): 8,
     **{("ParseRanges", f"rows_rejected_{reason}"): 1 for reason in REJECT_REASONS},
     ("ProcessSessionShards", "events_kept"): 4,
+    ("ParseRanges", "rows_dropped_after_as_of"): 1,
     ("ProcessSessionShards", "rows_dropped_duplicate"): 1,
     ("ProcessSessionShards", "rows_dropped_multi_brand_product"): 2,
     ("ProcessSessionShards", "rows_dropped_missing_session"): 1,
@@ -85,7 +89,7 @@ def result(tmp_path_factory):
             output=str(folder / "warehouse"),
             staging=staging,
             options={"input": ["events.csv"]},
-            rules=Rules(),
+            rules=Rules(as_of=AS_OF),
             max_rejected_ratio=1,
         )
         pipeline = beam.Pipeline(FnApiRunner(), options=PipelineOptions([]))
@@ -125,7 +129,7 @@ def test_the_document_names_the_metrics():
     )
     documented = {"counter": set(), "distribution": set()}
     for step, name, kind in rows:
-        reasons = REJECT_REASONS if "rejected" in name else DROP_REASONS
+        reasons = REJECT_REASONS if "rejected" in name else DROP_REASONS[1:]  # after as_of, earlier
         documented[kind] |= {(step, name.replace("<reason>", reason)) for reason in reasons}
     assert documented == {"counter": set(COUNTERS), "distribution": set(UPDATES)}
 

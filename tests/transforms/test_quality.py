@@ -16,7 +16,15 @@ from transforms.audit.balance import (
 from transforms.audit.checks import CHECKED, check_batch, quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures, measure_batch
 from transforms.errors import RunError
-from transforms.schema import TABLES, TABLES_BY_NAME, Column, ColumnType, Severity, Table
+from transforms.schema import (
+    REPURCHASE_WINDOW_DAYS,
+    TABLES,
+    TABLES_BY_NAME,
+    Column,
+    ColumnType,
+    Severity,
+    Table,
+)
 
 TIME = datetime(2019, 10, 1, 12, tzinfo=UTC)
 VALUES = {
@@ -33,7 +41,10 @@ SOUND = {
     "fct_sessions": {
         **dict.fromkeys(("view_count", "cart_additions", "cart_removals"), 0),
     },
-    "dim_users": {"data_quality_flag": None},
+    "fct_orders": {"is_first_order": True, "days_since_previous_order": None},
+    "fct_user_days": {"views": 0, "cart_adds": 0, "cart_removes": 0},
+    "dim_users": {"data_quality_flag": None, "avg_items_per_order": 1.0},
+    "metrics_lifecycle": {"retained_users": 0, "resurrected_users": 0, "dormant_users": 0},
     "dim_user_rfm": {"rfm_score": 15},
     "snap_user_rfm": {"rfm_score": 15, "valid_to": date(2019, 10, 2), "is_current": False},
     "snap_user_status": {
@@ -65,6 +76,28 @@ BREAKING = {
     ("dim_users", "missing_sessions"): {"data_quality_flag": "missing_sessions"},
     ("dim_users", "anomalous_session_ratio"): {"data_quality_flag": "anomalous_session_ratio"},
     ("dim_users", "activity_after_as_of"): {"days_since_last_activity": -1},
+    ("fct_orders", "first_order_has_none_before"): {"days_since_previous_order": 1},
+    ("fct_orders", "products_are_items"): {"product_count": 2},
+    ("fct_orders", "order_date_of_order_time"): {"order_date": date(2019, 10, 2)},
+    ("fct_orders", "first_order_is_first"): {"order_number": 2},
+    ("fct_user_days", "events_of_types"): {"views": 1},
+    ("fct_user_days", "orders_of_purchases"): {"orders": 2},
+    ("fct_user_days", "revenue_of_purchases_only"): {"purchases": 0, "views": 1, "orders": 0},
+    ("dim_users", "orders_of_purchasers_only"): {"order_count": 0},
+    ("dim_users", "purchases_of_orders_of_days"): {"purchase_day_count": 2},
+    ("metrics_lifecycle", "active_users_add_up"): {"active_users": 2},
+    ("metrics_lifecycle", "net_users_add_up"): {"net_users": 2},
+    ("metrics_active_users", "wider_windows_have_more_users"): {"daily_users": 2},
+    ("metrics_stickiness", "users_are_at_least"): {"users": 2},
+    ("metrics_cohort_retention", "retained_users_are_eligible"): {"retained_users": 2},
+    ("metrics_cohort_retention", "cumulative_revenue_has_windows"): {"revenue": Decimal(2)},
+    ("metrics_cohort_retention", "is_complete_where_all_are_eligible"): {"is_complete": False},
+    ("metrics_repeat_purchase", "reached_were_at_risk"): {"reached": 2},
+    **{
+        ("metrics_repeat_purchase", f"reached_{days}_were_eligible"): {f"reached_{days}": 2}
+        for days in REPURCHASE_WINDOW_DAYS
+    },
+    ("metrics_repeat_purchase", "days_ascend"): {"p25_days": 2},
     ("dim_user_rfm", "score_is_sum"): {"rfm_score": 4},
     ("snap_user_rfm", "valid_to_after_valid_from"): {"valid_to": date(2019, 10, 1)},
     ("snap_user_rfm", "current_without_valid_to"): {"is_current": True},
@@ -202,7 +235,8 @@ def test_revenue_of_events_sessions_and_users_is_compared_to_the_last_digit():
 
 COUNTS = {
     "rows_read": 100,
-    "events_kept": 80,
+    "events_kept": 78,
+    "after_as_of": 2,
     "duplicate": 8,
     "multi_brand_product": 5,
     "missing_session": 4,

@@ -134,7 +134,7 @@ DIM_USERS = Table(
             pl.col("data_quality_flag") == "anomalous_session_ratio",
             Severity.WARN,
         ),
-        RowCheck("activity_after_as_of", pl.col("days_since_last_activity") < 0, Severity.WARN),
+        RowCheck("activity_after_as_of", pl.col("days_since_last_activity") < 0),
     ),
     measures={"users": pl.len()}
     | totals(

@@ -12,7 +12,16 @@ from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at
 from transforms.columnar.money import MONEY
-from transforms.columnar.packing import ALIGNMENT, Piece, can_pack, pack, unpack, unpack_rows
+from transforms.columnar.packing import (
+    ALIGNMENT,
+    Layout,
+    Part,
+    Piece,
+    can_pack,
+    pack,
+    unpack,
+    unpack_rows,
+)
 from transforms.ingest.batch import EVENT_BATCH, EVENT_TYPE
 
 MOST = 2**63 - 1
@@ -123,3 +132,36 @@ def test_what_cannot_be_packed():
     assert can_pack(EVENT_BATCH)
     for dtype in (pl.String(), pl.Float64(), pl.Decimal(38, 2), pl.List(pl.Int64())):
         assert not can_pack(pl.Schema({**SCHEMA, "other": dtype}))
+
+
+def test_a_layout_is_plain_data():
+    own = {"own": pl.Categorical(pl.Categories("brands", "shop", pl.UInt16))}
+    for schema in (EVENT_BATCH, SCHEMA, pl.Schema(own)):
+        layout = Layout(schema, tuple((Part(1, -5),) * (2 + (t == MONEY)) for t in schema.dtypes()))
+        assert Layout.decode(layout.encode()) == layout
+
+
+@pytest.mark.parametrize(
+    ("schema", "parts"),
+    [
+        ({"a": pl.Int64()}, ((Part(3, 0), Part(0, 1)),)),
+        ({"a": pl.Int64()}, ((Part(8, 0, 0), Part(0, 1)),)),
+        ({"a": pl.Int64()}, ((Part(8, 2**63), Part(0, 1)),)),
+        ({"a": pl.Int64()}, ((Part(8, 0.5), Part(0, 1)),)),
+        ({"a": pl.Int64()}, ((Part(8, 0),),)),
+        ({"a": MONEY}, ((Part(8, 0), Part(0, 1)),)),
+        ({"a": pl.String()}, ((Part(8, 0), Part(0, 1)),)),
+        ({"a": pl.Object()}, ((Part(8, 0), Part(0, 1)),)),
+    ],
+)
+def test_a_layout_that_nobody_packed_is_refused(schema, parts):
+    with pytest.raises(ValueError, match="no layout of packed frames"):
+        Layout.decode(Layout(pl.Schema(schema), parts).encode())
+
+
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_bytes_that_are_no_layout_are_refused(noise, start):
+    encoded = Layout(pl.Schema({"a": pl.Int64()}), ((Part(8, 0), Part(0, 1)),)).encode()
+    for damaged in (noise, encoded[: min(start, len(encoded) - 1)]):
+        with pytest.raises(ValueError, match="no layout"):
+            Layout.decode(damaged)

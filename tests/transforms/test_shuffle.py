@@ -3,6 +3,7 @@
 import os
 import pickle
 from itertools import chain
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +20,7 @@ from polars.testing import assert_frame_equal
 from tests.transforms.frames import at, events, flags_of
 from transforms.analytics.shard_keys import product_shard_key, session_shard_key
 from transforms.columnar.key_index import hash_integers
+from transforms.errors import RunError
 from transforms.ingest.session_keys import SESSION_KEY, session_key
 from transforms.shuffle import partition, stores
 from transforms.shuffle.coder import FrameCoder
@@ -129,6 +131,72 @@ def test_a_copy_of_a_spill_store_writes_a_file_of_its_own(tmp_path):
     assert_frame_equal(other.read([first]), SOME, categorical_as_str=True)
     assert_frame_equal(store.read([second]), SOME.reverse(), categorical_as_str=True)
     assert_frame_equal(other.read([third]), SOME.head(1), categorical_as_str=True)
+
+
+def packed(store: SpillStore) -> bytes:
+    """The payload of some packed rows."""
+    ((_, payload),) = store.put_shards([SOME], np.zeros(3, np.uint64), 1)
+    return payload
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """A pickle that makes a file where it is loaded, and that file."""
+    made = tmp_path / "made"
+
+    class Trap:
+        def __reduce__(self):
+            return (made.touch, ())
+
+    return pickle.dumps(Trap()), made
+
+
+def test_a_spill_that_somebody_swapped_runs_nothing_and_is_named(tmp_path, trap):
+    foreign, made = trap
+    (folder := tmp_path / "spill").mkdir()
+    store = SpillStore(str(folder))
+    payload = packed(store)
+    (layouts,) = (path for path in folder.iterdir() if "-" not in path.name)
+    assert not layouts.read_bytes().startswith(b"\x80")
+    layouts.write_bytes(foreign.ljust(layouts.stat().st_size, b"\n"))
+    with pytest.raises(RunError, match=r"\.frames does not hold what this run wrote there"):
+        store.read([payload])
+    assert not made.exists()
+
+
+def test_a_spill_that_was_cut_is_named(tmp_path):
+    store = SpillStore(str(tmp_path))
+    payload = packed(store)
+    (rows,) = (path for path in tmp_path.iterdir() if "-" in path.name)
+    os.truncate(rows, 8)
+    with pytest.raises(RunError, match="does not hold what this run wrote there"):
+        store.read([payload])
+
+
+def test_a_link_in_the_spill_folder_is_not_followed(tmp_path):
+    store = SpillStore(str(tmp_path / "spill"))
+    (tmp_path / "spill").mkdir()
+    payload = packed(store)
+    (rows,) = (path for path in (tmp_path / "spill").iterdir() if "-" in path.name)
+    rows.rename(tmp_path / "elsewhere")
+    rows.symlink_to(tmp_path / "elsewhere")
+    size = rows.stat().st_size
+    for use in (lambda: store.read([payload]), lambda: packed(store)):
+        with pytest.raises(OSError, match="symbolic links"):
+            use()
+    assert rows.stat().st_size == size
+
+
+def test_a_spill_file_that_cannot_be_removed_is_only_warned_of(tmp_path, monkeypatch, caplog):
+    store = SpillStore(str(tmp_path))
+    payload = packed(store)
+
+    def refuse(path, *, missing_ok):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    store.free([("some", payload)])
+    assert "stays until the run ends: Operation not permitted" in caplog.text
 
 
 @pytest.mark.parametrize("is_replayed", [False, True])

@@ -9,6 +9,7 @@ An event takes 33 bytes instead of 53.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -58,6 +59,12 @@ _FIXED_WIDTH: Final = frozenset(
 )
 
 
+_PACKABLE: Final[Mapping[str, Any]] = {
+    str(kind): kind for kind in (*_FIXED_WIDTH, pl.Decimal, pl.UInt16)
+}
+"""Types of columns and of categorical codes, by name."""
+
+
 @dataclass(frozen=True)
 class Part:
     """How a column of words is stored: as (word / unit − base), in so many bytes.
@@ -85,6 +92,39 @@ class Layout:
     schema: pl.Schema
     parts: tuple[tuple[Part, ...], ...]
 
+    def encode(self) -> bytes:
+        """The layout as plain data."""
+        columns = [
+            [name, _describe(dtype), [[part.size, part.base, part.unit] for part in parts]]
+            for (name, dtype), parts in zip(self.schema.items(), self.parts, strict=True)
+        ]
+        return json.dumps(columns).encode()
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Layout:
+        """Read what `encode` gave.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            columns = json.loads(encoded)
+            schema = pl.Schema({str(name): _dtype(described) for name, described, _ in columns})
+            parts = tuple(tuple(Part(*part) for part in of) for _, _, of in columns)
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            RecursionError,
+            pl.exceptions.PolarsError,
+        ) as error:
+            raise ValueError("no layout of packed frames") from error
+        counts = [len(of) for of in parts]
+        meant = [3 if dtype == pl.Decimal else 2 for dtype in schema.dtypes()]
+        if not can_pack(schema) or counts != meant or not all(map(_is_possible, chain(*parts))):
+            raise ValueError("no layout of packed frames")
+        return cls(schema, parts)
+
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
@@ -103,6 +143,42 @@ class Layout:
         table = np.array([[0, part.size, part.base, part.unit] for part in parts], np.int64)
         table[self.order, 0] = np.cumsum([0, *(parts[index].size for index in self.order)])[:-1]
         return table
+
+
+def _describe(dtype: pl.DataType) -> list[Any]:
+    """A type as plain data: its name and what it is made with."""
+    made_with: list[Any] = []
+    if isinstance(dtype, pl.Datetime):
+        made_with = [dtype.time_unit, dtype.time_zone]
+    elif isinstance(dtype, pl.Decimal):
+        made_with = [dtype.precision, dtype.scale]
+    elif isinstance(dtype, pl.Enum):
+        made_with = [dtype.categories.to_list()]
+    elif isinstance(dtype, pl.Categorical):
+        of = dtype.categories
+        made_with = [of.name(), of.namespace(), str(of.physical())]
+    return [str(dtype.base_type()), *made_with]
+
+
+def _dtype(described: Sequence[Any]) -> pl.DataType:
+    """The type that `_describe` described."""
+    name, *made_with = described
+    kind = _PACKABLE[name]
+    if kind is pl.Categorical:
+        name, namespace, physical = made_with
+        return pl.Categorical(pl.Categories(name, namespace, _PACKABLE[physical]))
+    dtype: pl.DataType = kind(*made_with)
+    return dtype
+
+
+def _is_possible(part: Part) -> bool:
+    """Whether `pack` can have made a part; the kernels that read it check nothing."""
+    return (
+        all(type(number) is int for number in (part.size, part.base, part.unit))
+        and part.size in (0, *_SIZES)
+        and part.unit in (1, *_UNITS.values())
+        and -(2**63) <= part.base < 2**63
+    )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ was appended to a spill file. The second keeps the memory of a local run constan
 from __future__ import annotations
 
 import io
+import logging
 import os
-import pickle
 import struct
 import uuid
 from collections import defaultdict
@@ -36,7 +36,11 @@ from transforms.columnar.packing import (
     unpack_rows,
 )
 from transforms.columnar.product_codes import VARIANT, ProductFlags
+from transforms.errors import RunError
+from transforms.owned_files import no_follow
 from transforms.shuffle.coder import Payload, encode_for_spill, encode_frame, frame_of_streams
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
@@ -133,7 +137,7 @@ class InlineStore:
 
 def _mapped(path: Path) -> Bytes:
     """A file, mapped into memory for as long as the array is used."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=no_follow) as file:
         if not os.fstat(file.fileno()).st_size:  # nothing but columns of one value
             return np.empty(0, np.uint8)
         return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), np.uint8)
@@ -211,7 +215,7 @@ class SpillStore:
             return
         order, parts = rows_by_shard(keys, shards)
         layout, columns = pack(frames, order)
-        known = self._append(_NO_SHARD, [pickle.dumps(layout)])
+        known = self._append(_NO_SHARD, [layout.encode()])
         for shard, start, end in parts:
             reference = self._append(shard, [column[start:end].data for column in columns])
             yield (
@@ -242,7 +246,11 @@ class SpillStore:
         }
         for store, shard in files:
             if shard != _NO_SHARD:
-                self._path(store, shard).unlink(missing_ok=True)
+                path = self._path(store, shard)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:  # costs space, and nothing else: it goes with the folder
+                    _LOGGER.warning("%s stays until the run ends: %s", path, error.strerror)
 
     def size(self, payload: bytes) -> int:
         """Bytes in files."""
@@ -255,7 +263,7 @@ class SpillStore:
     def _append(self, shard: int, buffers: Sequence[bytes | memoryview]) -> _Reference:
         self._id = self._id or uuid.uuid4().bytes
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
-        with self._path(self._id, shard).open("ab", buffering=0) as file:
+        with open(self._path(self._id, shard), "ab", buffering=0, opener=no_follow) as file:
             start = file.tell()
             padded = [*buffers, bytes(-length % ALIGNMENT)]
             written = os.writev(file.fileno(), padded)
@@ -273,7 +281,10 @@ class SpillStore:
             if key not in files:
                 files[key] = _mapped(self._path(*key))
             if found.rows:
-                pieces.append(Piece(self._layout(found), found.rows, files[key], found.start))
+                layout = self._layout(found)
+                if found.start + found.rows * layout.row_bytes > len(files[key]):
+                    raise RunError(_damaged(self._path(*key)))
+                pieces.append(Piece(layout, found.rows, files[key], found.start))
             else:
                 streams.append(files[key][found.start : found.start + found.length].data)
         return pieces, streams
@@ -281,15 +292,26 @@ class SpillStore:
     def _layout(self, found: _Reference) -> Layout:
         key = (found.store, found.layout)
         if key not in self._layouts:
-            with self._path(found.store, _NO_SHARD).open("rb") as file:
+            path = self._path(found.store, _NO_SHARD)
+            with open(path, "rb", opener=no_follow) as file:
                 file.seek(found.layout)
-                # Written by this process, in a folder of its own.
-                self._layouts[key] = pickle.loads(file.read(found.layout_length))  # noqa: S301
+                encoded = file.read(found.layout_length)
+            try:
+                self._layouts[key] = Layout.decode(encoded)
+            except ValueError as error:
+                raise RunError(_damaged(path)) from error
         return self._layouts[key]
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has an id of its own."""
         return {**self.__dict__, "_id": b"", "_layouts": {}}
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} does not hold what this run wrote there; nothing was published. Run again; "
+        "if it happens again, check the disk, and who else can write in the folder."
+    )
 
 
 def frame_store(spill_directory: str | None, *, is_replayed: bool = False) -> FrameStore:

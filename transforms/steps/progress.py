@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from transforms.owned_files import no_follow
+
 STEPS: Final = ("parse", "sessionize", "users")
 
 
@@ -36,7 +38,8 @@ class Progress:
         """Note that a step has done so many more rows, and bytes of CSV."""
         if self.directory is not None:
             record = _RECORD.pack(STEPS.index(step), rows, size)
-            with (Path(self.directory) / f"{os.getpid()}{_SUFFIX}").open("ab") as file:
+            path = Path(self.directory) / f"{os.getpid()}{_SUFFIX}"
+            with open(path, "ab", opener=no_follow) as file:
                 file.write(record)
 
     def read(self) -> tuple[Counter[str], int]:

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import transforms.bigquery
 from google.cloud import bigquery
 
+import transforms.warehouse.bigquery
 from pipelines.customer_analytics import main
 from tests.cloud.conftest import (
     BigQueryCloud,
@@ -128,7 +128,7 @@ def test_the_queries_of_the_docs_run(first):
 
 
 def test_servers_that_fail_now_and_then_do_no_harm(first, events, local, monkeypatch):
-    monkeypatch.setattr(transforms.bigquery, "_STAGING_DAYS", 0)
+    monkeypatch.setattr(transforms.warehouse.bigquery, "_STAGING_DAYS", 0)
     first.client().create_table(f"{first.dataset}.dim_users__staging_dead")
     manifest = audited(first, events, "faults")
     asked: set[str] = set()

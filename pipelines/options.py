@@ -258,6 +258,25 @@ OPTIONS: tuple[Option, ...] = (
         default=0.01,
     ),
     Option(
+        "max_dropped_ratio",
+        "Input and output",
+        "Share of rows dropped without a warning",
+        "Share of the rows read, 0 to 1, beyond which dropped rows (duplicates, products of "
+        "several brands, no session) are warned of.",
+        "0.2",
+        parse=_ratio,
+        expected="a number from 0 to 1",
+        pattern="^(0(\\.[0-9]+)?|1(\\.0+)?)$",
+        default=0.5,
+    ),
+    Option(
+        "allow_empty",
+        "Input and output",
+        "Publish without events",
+        "Publish also where no event is left, which otherwise fails the run.",
+        **_FLAG,
+    ),
+    Option(
         "bigquery_dataset",
         _PUBLISHING,
         "BigQuery dataset",
@@ -419,6 +438,8 @@ class RunOptions:
     estimate: bool
     log_level: str
     max_rejected_ratio: float
+    max_dropped_ratio: float
+    allow_empty: bool
     bigquery_dataset: str | None
     create_dataset: bool
     location: str | None
@@ -472,9 +493,14 @@ class RunOptions:
         Args:
             earlier: Its options, as `as_json` gives them.
         """
-        deciding = {option.name for option in OPTIONS if option.group != _PUBLISHING}
+        deciding = {option.name: option for option in OPTIONS if option.group != _PUBLISHING}
         values = self.as_json()
-        return [name for name in values if name in deciding and values[name] != earlier.get(name)]
+        return [
+            name
+            for name in values
+            # An earlier version did not have every option.
+            if name in deciding and values[name] != earlier.get(name, deciding[name].default)
+        ]
 
 
 class _Parser(argparse.ArgumentParser):

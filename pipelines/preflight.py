@@ -28,10 +28,11 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY as BIGQUERY_RETRY
 from google.cloud.storage.retry import DEFAULT_RETRY as STORAGE_RETRY
 
 from pipelines.options import RunOptions, UsageError
-from transforms.errors import InputError
+from transforms.errors import InputError, RunError
 from transforms.ingest.files import InputFile, match_inputs
 from transforms.schema import TABLES_BY_NAME
-from transforms.warehouse.gcs import describe, in_bucket
+from transforms.warehouse import in_bucket, open_warehouse
+from transforms.warehouse.gcs import describe
 
 _SECONDS: Final = 20.0  # a service that says nothing for so long counts as not reachable
 _BUCKET_RETRY: Final = STORAGE_RETRY.with_timeout(_SECONDS)
@@ -97,7 +98,7 @@ def find_inputs(options: RunOptions) -> list[InputFile]:
 def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
     """Check the folder, or the bucket and then the dataset, which loads from it."""
     if not in_bucket(options.output):
-        return _folder_problems(options.output)
+        return _folder_problems(options.output) or _warehouse_problems(options)
     try:
         with _probe_object(options.output, run_id) as uri:
             if options.bigquery_dataset is not None:
@@ -106,6 +107,15 @@ def _destination_problems(options: RunOptions, run_id: str) -> list[str]:
         return [str(problem)]
     except GoogleAuthError as error:
         return [f"Google's credentials do not work ({describe(error)}); try: {_LOGIN}"]
+    return _warehouse_problems(options)
+
+
+def _warehouse_problems(options: RunOptions) -> list[str]:
+    """Look whether what is there lets a run be published."""
+    try:
+        open_warehouse(options.output, options.bigquery_dataset).check()
+    except RunError as error:
+        return [str(error)]
     return []
 
 

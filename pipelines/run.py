@@ -6,24 +6,24 @@ import datetime as dt
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines import console, estimate, preflight, runners
+from pipelines import console, estimate, preflight, resuming, runners
 from pipelines.customer_analytics import build_pipeline
 from pipelines.failures import translate_failure
 from pipelines.metrics import Totals, read_totals
-from pipelines.options import RunOptions, UsageError
+from pipelines.options import RunOptions
 from pipelines.progress import reporting
 from pipelines.summary import summarize
 from transforms.ingest.files import InputFile, split_files
+from transforms.ingest.fingerprint import input_fingerprint
 from transforms.shuffle import sizing
 from transforms.steps.plan import Plan
-from transforms.warehouse import gcs, local
-from transforms.warehouse.publishing import Run, publish_audited
+from transforms.warehouse import Workspace, open_warehouse
+from transforms.warehouse.publishing import Run
 
 
 def new_run_id(now: dt.datetime) -> str:
@@ -62,7 +62,12 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
                 raise
             raise translated from error
         console.say(f"run {attempt.run_id} is published; afterwards: {_described(error, options)}")
+    for warning in attempt.warnings:
+        console.say(f"run {attempt.run_id} is published; afterwards: {warning}")
     if attempt.only_stages:
+        return
+    if attempt.is_done_before:
+        print(f"run {attempt.run_id} is already published in {options.output}; nothing was done")
         return
     try:
         print(
@@ -82,13 +87,20 @@ class _Attempt:
         run_id: The run.
         totals: What its engine counted, once it is done.
         only_stages: Whether the job was left to another process to start.
+        is_done_before: Whether there was nothing left to do.
+        warnings: What went wrong once it was published.
     """
 
     def __init__(self, options: RunOptions, run_id: str, started: dt.datetime) -> None:
         self.run_id = run_id
         self.totals: Totals | None = None
         self.only_stages = False
+        self.is_done_before = False
+        self.warnings: list[str] = []
         self._options = options
+        self._warehouse = open_warehouse(
+            options.output, options.bigquery_dataset, keep_staging=options.keep_staging
+        )
         self._started = started
         self._may_publish = False
 
@@ -102,28 +114,26 @@ class _Attempt:
         if is_local:
             given = runners.workers_given(beam_arguments)
             workers = runners.choose_local_workers(beam_options, given, files)
-        with self._workspace(beam_options, spill=is_local) as (staging, spill):
+        if resuming.is_done(self._warehouse, options, input_fingerprint(files)):
+            self.is_done_before = True
+            return
+        hand_over = runners.only_stages(beam_options)
+        with self._warehouse.workspace(self.run_id, spill=is_local, hand_over=hand_over) as work:
+            self.warnings = work.warnings
             # A run of a given id may be published already, and then not by this attempt.
             self._may_publish = options.run_id is None or not self._is_current()
-            if not resume(options, self.run_id):
-                self._compute(files, beam_options, workers, staging, spill)
-
-    def _workspace(
-        self, beam_options: PipelineOptions, *, spill: bool
-    ) -> AbstractContextManager[tuple[str, str | None]]:
-        output = self._options.output
-        if gcs.in_bucket(output):
-            hand_over = runners.only_stages(beam_options)
-            return gcs.workspace(output, self.run_id, spill=spill, hand_over=hand_over)
-        return local.workspace(Path(output), self.run_id, spill=spill)
+            found = resuming.go_on(self._warehouse, options)
+            if found is None:
+                self._compute(files, beam_options, workers, work)
+            else:
+                work.warnings += found
 
     def _compute(
         self,
         files: Sequence[InputFile],
         beam_options: PipelineOptions,
         workers: int | None,
-        staging: str,
-        spill: str | None,
+        work: Workspace,
     ) -> None:
         """Build the graph and run it; `workers` are the local runner's, None for another."""
         options = self._options
@@ -131,19 +141,22 @@ class _Attempt:
             run_id=self.run_id,
             started_at=self._started,
             output=options.output,
-            staging=staging,
+            staging=work.staging,
             options=options.as_json(),
             rules=options.rules,
             max_rejected_ratio=options.max_rejected_ratio,
             bigquery_dataset=options.bigquery_dataset,
             keep_staging=options.keep_staging,
+            max_dropped_ratio=options.max_dropped_ratio,
+            allow_empty=options.allow_empty,
+            input_fingerprint=input_fingerprint(files),
         )
         size = sum(file.csv_bytes for file in files)
         plan = Plan(
             run,
             split_files(files, workers),
             sizing.session_shards(size, workers or runners.FEWEST_WORKERS),
-            spill,
+            work.spill,
             is_replayed=beam_options.view_as(DirectOptions).direct_runner_bundle_repeat > 0,
         )
         runner = runners.local_runner(workers) if workers else None
@@ -162,16 +175,13 @@ class _Attempt:
 
     def is_audited(self) -> bool:
         """True where the run can be published without computing it again."""
-        output = self._options.output
         with suppress(Exception):  # as above
-            return gcs.in_bucket(output) and gcs.audited(output, self.run_id) is not None
+            return self._warehouse.audited(self.run_id) is not None
         return False
 
     def _is_current(self) -> bool:
-        output = self._options.output
-        if gcs.in_bucket(output):
-            return gcs.is_current(output, self.run_id)
-        return local.is_current(Path(output), self.run_id)
+        state = self._warehouse.state()
+        return state is not None and state.run_id == self.run_id
 
 
 def _described(error: BaseException, options: RunOptions) -> str:
@@ -180,26 +190,3 @@ def _described(error: BaseException, options: RunOptions) -> str:
         return "interrupted"
     text = str(translate_failure(error, options.output)).strip()
     return text.splitlines()[-1] if text else type(error).__name__
-
-
-def resume(options: RunOptions, run_id: str) -> bool:
-    """Publish a run that has passed its audit already; False where there is none of this id.
-
-    Raises:
-        UsageError: It was made with other options.
-        RunError: It cannot be published.
-    """
-    if options.run_id is None or not gcs.in_bucket(options.output):
-        return False
-    manifest = gcs.audited(options.output, run_id)
-    if manifest is None:
-        return False
-    if names := options.differing(manifest["options"]):
-        raise UsageError(
-            f"run {run_id} was made with another --{', --'.join(names)}; give the same, "
-            "or leave --run_id out to begin a new run"
-        )
-    publish_audited(
-        options.output, manifest, options.bigquery_dataset, keep_staging=options.keep_staging
-    )
-    return True

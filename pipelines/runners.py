@@ -27,7 +27,7 @@ from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 from pipelines.options import RunOptions, UsageError
 from transforms.ingest.files import InputFile
 from transforms.shuffle import sizing
-from transforms.warehouse.gcs import in_bucket
+from transforms.warehouse import in_bucket
 
 LOCAL: Final = ("DirectRunner", "FnApiRunner")
 DATAFLOW: Final = "DataflowRunner"

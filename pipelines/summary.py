@@ -13,18 +13,23 @@ from typing import Any
 from pipelines.metrics import Totals
 from pipelines.options import RunOptions
 from transforms.audit.balance import DROP_REASONS
-from transforms.schema import METRICS_CHURN, METRICS_FUNNEL, PIPELINE_RUNS, REJECT_REASONS, Table
-from transforms.warehouse import gcs, local
+from transforms.schema import (
+    DATA_QUALITY,
+    METRICS_CHURN,
+    METRICS_FUNNEL,
+    PIPELINE_RUNS,
+    REJECT_REASONS,
+    Table,
+)
+from transforms.warehouse import in_bucket, open_warehouse
+from transforms.warehouse.base import DATABASE, MANIFEST, REPORT
 
 _WIDTH = 28
 
 
 def _rows(output: str, table: Table, **equals: str) -> dict[str, Any] | None:
     """The one row of a published table with these values, or None."""
-    if gcs.in_bucket(output):
-        frame = gcs.read_table(output, table).filter(**equals)
-    else:
-        frame = local.read_table(Path(output), table).filter(**equals)
+    frame = open_warehouse(output).read_table(table).filter(**equals)
     return frame.row(0, named=True) if frame.height else None
 
 
@@ -52,6 +57,17 @@ def _published(run: Mapping[str, Any]) -> dict[str, int]:
         "sessions": tables["fct_sessions"],
         "users": tables["dim_users"],
     }
+
+
+def _failed_warnings(output: str, run_id: str) -> list[str]:
+    """A line for each check that failed and did not stop the run."""
+    checks = open_warehouse(output).read_table(DATA_QUALITY).filter(run_id=run_id, passed=False)
+    return [
+        _line("warning", f"{rows:,} rows", f"{table}: {check}")
+        for table, check, rows in checks.sort("table_name", "check_name")
+        .select("table_name", "check_name", "failing_rows")
+        .iter_rows()
+    ]
 
 
 def _work(totals: Totals | None) -> list[str]:
@@ -131,6 +147,7 @@ def summarize(options: RunOptions, run_id: str, seconds: float, totals: Totals |
         _line("events per second", f"{rows['rows_read'] / seconds:,.0f}"),
         *_work(totals),
         *([difference] if difference else []),
+        *_failed_warnings(output, run_id),
         "",
         *_places(options),
         "",
@@ -144,16 +161,16 @@ def _places(options: RunOptions) -> list[str]:
         "SELECT rfm_segment, customers, revenue, churn_rate FROM {}metrics_rfm_segments "
         "ORDER BY revenue DESC"
     )
-    if not gcs.in_bucket(options.output):
+    if not in_bucket(options.output):
         output = Path(options.output)
-        lines = [f"  tables    {output}/TABLE/*.parquet, {output / local.DATABASE}"]
-        if (output / local.REPORT).exists():
-            lines.append(f"  report    {output / local.REPORT}")
+        lines = [f"  tables    {output}/TABLE/*.parquet, {output / DATABASE}"]
+        if (output / REPORT).exists():
+            lines.append(f"  report    {output / REPORT}")
         # With the Python that is surely there; DuckDB's own shell is a download of its own.
-        show = f"duckdb.connect('{local.DATABASE}').sql('{query.format('')}').show()"
+        show = f"duckdb.connect('{DATABASE}', read_only=True).sql('{query.format('')}').show()"
         command = f"cd {shlex.quote(str(output))} && {shlex.quote(sys.executable)}"
         return [*lines, f'  try       {command} -c "import duckdb; {show}"']
-    lines = [f"  tables    the files that {options.output}/{local.MANIFEST} names"]
+    lines = [f"  tables    the files that {options.output}/{MANIFEST} names"]
     if options.bigquery_dataset is not None:
         dataset = options.bigquery_dataset
         lines += [

@@ -28,8 +28,11 @@ def own_user(folder: Path) -> int:
 
     Some file systems give all files to one user, whoever makes them.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return os.fstat(file.fileno()).st_uid
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_uid
+    except OSError:  # a full disk
+        return os.geteuid()
 
 
 def require_own(path: Path, user: int) -> None:

@@ -14,8 +14,8 @@ from google.cloud import bigquery
 
 from transforms.errors import RunError
 from transforms.schema import TABLES_BY_NAME
-from transforms.warehouse.gcs import Folder, in_bucket
-from transforms.warehouse.local import CURRENT, MANIFEST
+from transforms.warehouse import in_bucket, open_warehouse
+from transforms.warehouse.base import MANIFEST
 
 TABLES = (
     "metrics_periods",
@@ -66,27 +66,17 @@ def read_warehouse(path: str) -> dict[str, pl.DataFrame]:
     Raises:
         RunError: There is no warehouse, it lacks a table, or a file is not readable.
     """
-    files = _bucket_files(path.rstrip("/")) if in_bucket(path) else _local_files(Path(path))
-    return {name: _read_files(path, name, files[name]) for name in TABLES}
-
-
-def _local_files(path: Path) -> dict[str, list[str]]:
-    """Return the files by table, all of one state: the link to it is followed once."""
-    state = (path / CURRENT).resolve()
-    folder = state if state.is_dir() else path
-    return {name: sorted(map(str, (folder / name).glob("*.parquet"))) for name in TABLES}
-
-
-def _bucket_files(path: str) -> dict[str, list[str]]:
-    """Return the files by table, as the manifest of the current state names them."""
     try:
-        manifest = Folder(path).read(MANIFEST)
+        state = open_warehouse(path.rstrip("/") or path).state()
     except GoogleAuthError as error:
         raise RunError(f"Cannot read {path}: {error}") from error
-    if manifest is None:
+    if state is not None:
+        files = state.files
+    elif in_bucket(path):
         raise RunError(f"{path} has no {MANIFEST}: is it the --output of a finished run?")
-    tables = manifest.document["tables"]
-    return {name: [f"{path}/{file}" for file in tables.get(name, ())] for name in TABLES}
+    else:  # one state by itself, as a run's folder is
+        files = {name: sorted(map(str, (Path(path) / name).glob("*.parquet"))) for name in TABLES}
+    return {name: _read_files(path, name, files[name]) for name in TABLES}
 
 
 def _read_files(path: str, name: str, files: Sequence[str]) -> pl.DataFrame:

@@ -23,8 +23,8 @@ from tests.cloud.servers import bigquery_server, storage_server
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents, published
 from transforms.schema import TABLES
-from transforms.warehouse import gcs
-from transforms.warehouse.publishing import publish_audited
+from transforms.warehouse import gcs, open_warehouse
+from transforms.warehouse.base import Document
 
 PROJECT = "test-project"
 CREDENTIALS = {
@@ -192,7 +192,7 @@ def local(tmp_path_factory, events) -> dict[str, pa.Table]:
     return published(output)
 
 
-def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> gcs.Document:
+def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> Document:
     """Compute a run into the bucket, up to the first load; return its manifest."""
     warehouse.queries.fault = lambda request: (
         error(400, "invalid", "not yet") if "_load_" in request.job_id else None
@@ -200,14 +200,15 @@ def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> gcs.Document
     options = ("--create_dataset", f"--run_id={run_id}", "--max_rejected_ratio=0.5")
     assert main(warehouse.arguments(events, *options)) == 1
     warehouse.queries.reset()
-    manifest = gcs.audited(warehouse.output, run_id)
+    manifest = open_warehouse(warehouse.output).audited(run_id)
     assert manifest is not None
     return manifest
 
 
-def publish(warehouse: BigQueryCloud, manifest: gcs.Document, *, keep_staging=False) -> None:
-    """Publish an audited run."""
-    publish_audited(warehouse.output, manifest, warehouse.dataset, keep_staging=keep_staging)
+def publish(warehouse: BigQueryCloud, manifest: Document, *, keep_staging=False) -> list[str]:
+    """Publish an audited run; the warnings."""
+    target = open_warehouse(warehouse.output, warehouse.dataset, keep_staging=keep_staging)
+    return target.publish(manifest)
 
 
 def assert_published(warehouse: BigQueryCloud, local: dict[str, pa.Table], run_id: str) -> None:

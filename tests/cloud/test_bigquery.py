@@ -22,9 +22,10 @@ from tests.cloud.conftest import (
 from tests.cloud.proxy import error, failed_job
 from transforms.errors import RunError
 from transforms.schema import DATA_QUALITY, TABLES
-from transforms.warehouse import gcs
+from transforms.warehouse import gcs, lease
 from transforms.warehouse.bigquery import publish as publish_to_bigquery
 from transforms.warehouse.bigquery import schema_fields, table_resource
+from transforms.warehouse.bucket import BucketWarehouse
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
@@ -80,15 +81,17 @@ def test_loads_and_copies_are_asked_for_as_they_should_be(first):
     client = first.client()
     name = first.dataset.partition(".")[2]
     (run,) = first.query("SELECT * FROM `{d}.pipeline_runs` WHERE run_id = 'first'")
+    computation = BucketWarehouse(first.output).audited("first")["computation"]
+    assert re.fullmatch("first_[0-9a-f]{8}", computation)
     for table in TABLES:
-        job = client.get_job(f"first_{name}_{table.name}_load_1")
+        job = client.get_job(f"{computation}_{name}_{table.name}_load_1")
         assert isinstance(job, bigquery.LoadJob)
         assert job.write_disposition == "WRITE_TRUNCATE"
         assert job.source_format == "PARQUET"
         assert job.schema == schema_fields(table)  # the server itself forgets REQUIRED
-        assert job.destination.table_id == f"{table.name}__staging_first"
+        assert job.destination.table_id == f"{table.name}__staging_{computation}"
         if not table.appended:
-            copy = client.get_job(f"first_{name}_{table.name}_copy_1")
+            copy = client.get_job(f"{computation}_{name}_{table.name}_copy_1")
             assert isinstance(copy, bigquery.CopyJob)
             assert copy.write_disposition == "WRITE_TRUNCATE"
             assert job.ended <= copy.created
@@ -109,11 +112,11 @@ def test_a_run_goes_on_only_with_its_own_options(first, events, capsys):
 
 
 def test_an_older_run_does_not_replace_a_newer_one(first):
-    manifest = gcs.audited(first.output, "first")
+    manifest = BucketWarehouse(first.output).audited("first")
     older = manifest | {"run_id": "older", "finished_at": "2020-01-01T00:00:00+00:00"}
     with pytest.raises(RunError, match="is newer than older and already published"):
         publish(first, older)
-    gcs.release(first.output, "older")
+    lease.release(first.output, "older")
     with pytest.raises(RunError, match=r"newer than older, is published in .*with no --run_id"):
         publish_to_bigquery(first.dataset, first.output, older, keep_staging=False)
     assert first.queries.jobs() == []
@@ -188,8 +191,9 @@ def test_a_load_that_fails_leaves_the_live_tables(first, events, local, folder, 
     started = {job for job in first.queries.jobs("load") if job.endswith("_2")}
     assert {job.partition("_dim_")[2] for job in started} == {"products_load_2"}
     staged = {name for name in first.table_names() if "__staging_" in name}
-    assert staged == {f"{table.name}__staging_second" for table in TABLES}
-    publish(first, manifest)
+    assert staged == {f"{table.name}__staging_{manifest['computation']}" for table in TABLES}
+    for name in staged:
+        first.client().delete_table(f"{first.dataset}.{name}")
     assert_published(first, local, "second")
 
 

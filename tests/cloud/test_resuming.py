@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,16 @@ from tests.cloud.conftest import (
     BigQueryCloud,
     assert_published,
     audited,
+    new_bucket,
     new_warehouse,
     publish,
 )
 from tests.cloud.proxy import error
 from transforms.errors import RunError
-from transforms.schema import TABLES
-from transforms.warehouse import gcs
+from transforms.schema import METRICS_FUNNEL, REJECTED_ROWS, TABLES
+from transforms.warehouse import bigquery, gcs
+from transforms.warehouse.bucket import BucketWarehouse
+from transforms.warehouse.staging import stage
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
@@ -141,3 +146,80 @@ def test_a_process_that_is_killed_is_taken_up_by_the_next(warehouse, events, loc
     assert main(options) == 0
     assert warehouse.queries.jobs() == []
     assert_published(warehouse, local, "killed")
+
+
+def test_a_run_computed_anew_elsewhere_shares_nothing_with_the_first(
+    warehouse, fewer_events, events
+):
+    """The same run id, another output: jobs and staging tables are of the computation."""
+    first = audited(warehouse, fewer_events, "twice")
+    die_after(warehouse, LOADS)  # all is loaded
+    with pytest.raises(RunError, match="goes on from here"):
+        publish(warehouse, first)
+    warehouse.queries.reset()
+
+    elsewhere = replace(warehouse, bucket=new_bucket())
+    second = audited(elsewhere, events, "twice")
+    assert second["rows"] != first["rows"]
+    publish(elsewhere, second)
+    for name in ("fct_events", "metrics_funnel", "dim_users"):
+        (found,) = warehouse.query(f"SELECT COUNT(*) AS n FROM `{{d}}.{name}`")
+        assert found["n"] == second["rows"][name], name
+
+    with pytest.raises(RunError, match="another computation of run twice"):
+        publish(warehouse, first)
+    gcs.Folder(warehouse.output).delete(["_lock"])
+
+
+def test_a_run_that_died_is_superseded_and_refused_once_a_newer_one_is_published(
+    warehouse, fewer_events, events
+):
+    dead = audited(warehouse, fewer_events, "dead")
+    die_after(warehouse, LOADS + 3)  # in the copies
+    with pytest.raises(RunError, match="goes on from here"):
+        publish(warehouse, dead)
+    warehouse.queries.reset()
+    gcs.Folder(warehouse.output).delete(["_lock"])
+    assert live(warehouse)[1]["dead"] == "publishing"
+
+    publish(warehouse, audited(warehouse, events, "newer"))
+    statuses = live(warehouse)[1]
+    assert (statuses["dead"], statuses["newer"]) == ("superseded", "published")
+    with pytest.raises(RunError, match="run newer is newer than dead and already published"):
+        publish(warehouse, dead)
+    gcs.Folder(warehouse.output).delete(["_lock"])
+    assert live(warehouse)[1] == statuses
+
+
+def test_a_dataset_of_a_time_to_come_is_seen_first_and_the_way_out_works(warehouse):
+    bigquery.require_past(warehouse.dataset)
+    warehouse.query(
+        "UPDATE `{d}.pipeline_runs` SET finished_at = TIMESTAMP '2199-01-01' WHERE run_id = 'old'"
+    )
+    with pytest.raises(RunError, match="run old finished at 2199-01-01") as failure:
+        BucketWarehouse(warehouse.output, warehouse.dataset).check()
+    remedy = re.search("bq query --nouse_legacy_sql '(.*)'$", str(failure.value))
+    assert remedy is not None
+    warehouse.query(remedy[1])
+    bigquery.require_past(warehouse.dataset)
+
+
+def test_a_table_of_more_files_than_a_job_takes_is_loaded_in_parts(
+    warehouse, events, local, monkeypatch
+):
+    manifest = audited(warehouse, events, "parts")
+    extra = stage(
+        REJECTED_ROWS.empty_frame(), REJECTED_ROWS, f"{warehouse.output}/_runs/parts"
+    ).path.removeprefix(f"{warehouse.output}/")
+    tables = manifest["tables"]
+    tables["rejected_rows"] = [*tables["rejected_rows"], extra]
+    funnel = stage(
+        METRICS_FUNNEL.empty_frame(), METRICS_FUNNEL, f"{warehouse.output}/_runs/parts"
+    ).path.removeprefix(f"{warehouse.output}/")
+    tables["metrics_funnel"] = [*tables["metrics_funnel"], funnel]
+    monkeypatch.setattr(bigquery, "_JOB_FILES", 1)
+    publish(warehouse, manifest)
+    parts = {job.rpartition("_load_")[0] for job in warehouse.queries.jobs("load")}
+    assert len(parts) == LOADS + 2
+    assert sum("_part2" in part for part in parts) == 2
+    assert_published(warehouse, local, "parts")

@@ -31,7 +31,7 @@ from tests.cloud.conftest import (  # noqa: F401 - fixtures
 )
 from tests.pipelines.running import run
 from transforms.schema import TABLES
-from transforms.warehouse import gcs
+from transforms.warehouse import open_warehouse
 
 ROWS = 3000
 IMAGE = "us-central1-docker.pkg.dev/test-project/estore-analytics/customer-analytics:build-1"
@@ -127,7 +127,7 @@ def metric_updates(
 
 def read_tables(output: str) -> dict[str, pa.Table]:
     """The published tables of a warehouse in a bucket."""
-    return {table.name: gcs.read_table(output, table).to_arrow() for table in TABLES}
+    return {table.name: open_warehouse(output).read_table(table).to_arrow() for table in TABLES}
 
 
 class Dataflow:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from google.cloud import storage
 
 from pipelines import customer_analytics, template
 from tests.dataflow.conftest import IMAGE, execute, read_object, read_tables, staged_pipeline
@@ -145,7 +146,7 @@ def test_a_submitted_job_runs_to_its_end(cloud, job, expected, dataflow):
 def test_a_job_that_fails_says_why(cloud, job, events, dataflow, tmp_path):
     damaged = tmp_path / "damaged.csv"
     damaged.write_bytes(events.read_bytes() + b"damaged\n" * 100)
-    bucket_client = gcs.storage.Client().bucket(cloud.bucket)
+    bucket_client = storage.Client().bucket(cloud.bucket)
     bucket_client.blob("in/damaged.csv").upload_from_filename(str(damaged))
 
     done = launch(

@@ -33,8 +33,8 @@ COUNTS = {
 
 
 def arguments(files: Iterable[Path | str], output: Path, **options: Any) -> list[str]:
-    """The command line of a run that no number of rejected rows fails."""
-    options = {"max_rejected_ratio": 1, **options}
+    """The command line of a run that fails for no number of rejected rows or kept events."""
+    options = {"max_rejected_ratio": 1, "allow_empty": "true", **options}
     return [
         "--input",
         *map(str, files),

@@ -181,7 +181,7 @@ console.command()
 """
 
 
-@pytest.mark.parametrize("step", ["_complete_folder", "_make_database", "_point"])
+@pytest.mark.parametrize("step", ["_make_database", "_point"])
 def test_what_is_being_published_is_published_whatever_stops_the_run(tmp_path, small_csv, step):
     output = tmp_path / "w"
     run([small_csv], output)

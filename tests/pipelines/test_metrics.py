@@ -21,7 +21,7 @@ from transforms.rules import Rules
 from transforms.schema import REJECT_REASONS
 from transforms.steps import counters
 from transforms.steps.plan import Plan
-from transforms.warehouse import local
+from transforms.warehouse.local import LocalWarehouse
 from transforms.warehouse.publishing import Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs/metrics.md"
@@ -82,18 +82,18 @@ def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("metrics")
     (folder / "events.csv").write_text(HEADER + CSV)
     ranges = split_files(match_inputs([str(folder / "events.csv")]), 1)
-    with local.workspace(folder / "warehouse", "run", spill=True) as (staging, spill):
+    with LocalWarehouse(str(folder / "warehouse")).workspace("run", spill=True) as work:
         run = Run(
             run_id="run",
             started_at=beam.utils.timestamp.Timestamp(0).to_utc_datetime(has_tz=True),
             output=str(folder / "warehouse"),
-            staging=staging,
+            staging=work.staging,
             options={"input": ["events.csv"]},
             rules=Rules(as_of=AS_OF),
             max_rejected_ratio=1,
         )
         pipeline = beam.Pipeline(FnApiRunner(), options=PipelineOptions([]))
-        build_pipeline(pipeline, Plan(run, ranges, 1, spill))
+        build_pipeline(pipeline, Plan(run, ranges, 1, work.spill))
         result = pipeline.run()
         result.wait_until_finish()
         return result

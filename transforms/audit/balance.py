@@ -43,6 +43,43 @@ def check_balance(counts: Mapping[str, int]) -> pl.DataFrame:
     )
 
 
+def require_events(counts: Mapping[str, int], *, allow_empty: bool) -> None:
+    """Stop a run that keeps no event: it would replace the good state by an empty one.
+
+    Args:
+        counts: `total_counts`.
+        allow_empty: Let it pass all the same.
+
+    Raises:
+        RunError: Says what became of the rows.
+    """
+    if counts["events_kept"] or allow_empty:
+        return
+    fates = {reason: counts[reason] for reason in (*DROP_REASONS, "rejected") if counts[reason]}
+    why = ", ".join(f"{reason.replace('_', ' ')} {rows:,}" for reason, rows in fates.items())
+    raise RunError(
+        f"no event is left of {counts['rows_read']:,} rows{f' ({why})' if why else ''}; nothing "
+        "was published, and the last good tables stay. Where that is right, add --allow_empty."
+    )
+
+
+def check_dropped(counts: Mapping[str, int], max_dropped_ratio: float) -> pl.DataFrame:
+    """Check, as a warning, that few rows were dropped: a `CHECKED` frame.
+
+    Args:
+        counts: `total_counts`.
+        max_dropped_ratio: The share of the rows read that may be dropped. Where it is more, all
+            dropped rows count as failing.
+    """
+    dropped = sum(counts[reason] for reason in DROP_REASONS)
+    failing = dropped if dropped > max_dropped_ratio * counts["rows_read"] else 0
+    return pl.DataFrame(
+        [("fct_events", "few_rows_dropped", Severity.WARN.value, failing)],
+        schema=CHECKED,
+        orient="row",
+    )
+
+
 def require_few_rejected(
     counts: Mapping[str, int], max_rejected_ratio: float, describe_examples: Callable[[], str]
 ) -> None:

@@ -70,7 +70,10 @@ PIPELINE_RUNS = Table(
         Column("finished_at", TIMESTAMP, "When the tables were audited (UTC)."),
         Column("published_at", TIMESTAMP, "When the last table was live (UTC)."),
         required(
-            "status", STRING, "State of the publication.", accepted=("publishing", "published")
+            "status",
+            STRING,
+            "State of the publication; superseded: it died on the way, and another run followed.",
+            accepted=("publishing", "published", "superseded"),
         ),
         Column("as_of", DATE, "Date from which days since an activity are counted."),
         required("inputs", STRING, "Input globs, a JSON list."),
@@ -85,5 +88,11 @@ PIPELINE_RUNS = Table(
         required("table_rows", STRING, "Rows by table, a JSON object."),
         required("options", STRING, "Options of the run, a JSON object."),
         required("code_version", STRING, "Version of estore-analytics."),
+        Column(
+            "input_fingerprint",
+            STRING,
+            "SHA-256 of the input files' names, sizes and times of change; NULL where the "
+            "version of the run did not keep it.",
+        ),
     ),
 )

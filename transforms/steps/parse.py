@@ -25,8 +25,10 @@ from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
 from transforms.steps import counters
+from transforms.steps.keep_warehouse import KeepWarehouse
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
+from transforms.warehouse import in_bucket
 
 
 @beam.typehints.with_input_types(InputRanges)
@@ -159,6 +161,8 @@ class Parse(beam.PTransform[Any, Any]):
             | "AddCounts" >> CombineFrames(MERGES, is_distributed=plan.is_distributed)
             | "StoreCounts" >> beam.ParDo(StoreFrames(plan.store))
         )
+        if in_bucket(plan.run.output):
+            _ = parsed[ParseRanges.COUNTS] | "KeepWarehouse" >> beam.ParDo(KeepWarehouse(plan.run))
         examples = parsed[ParseRanges.REJECTED] | "RejectedExamples" >> beam.ParDo(
             RejectedExamples(plan.store)
         ).with_output_types(Payload)

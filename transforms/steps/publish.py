@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 import polars as pl
@@ -14,7 +13,13 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter
 
-from transforms.audit.balance import check_balance, counted, total_counts
+from transforms.audit.balance import (
+    check_balance,
+    check_dropped,
+    counted,
+    require_events,
+    total_counts,
+)
 from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
@@ -23,12 +28,16 @@ from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.steps.keep_warehouse import KeepWarehouse
 from transforms.steps.plan import Plan
 from transforms.steps.sessions import read_calendar
 from transforms.steps.stage_tables import StageTables
-from transforms.warehouse import gcs, local
-from transforms.warehouse.publishing import Run, manifest_of, publish_audited, run_row
-from transforms.warehouse.staging import StagedFile, read_staged, require_staged, stage
+from transforms.warehouse.base import REPORT, in_bucket
+from transforms.warehouse.publishing import Run, manifest_of, run_row
+from transforms.warehouse.staging import StagedFile, read_staged, stage
+
+_LOGGER: Final = logging.getLogger(__name__)
+
 
 Renderer = Callable[[Mapping[str, pl.DataFrame]], str]
 """From the tables of the report, by name, to its HTML."""
@@ -57,27 +66,13 @@ class AuditAndPublish(beam.DoFn):
         Raises:
             RunError: The audit failed, or the warehouse cannot be written.
         """
-        run = self._run
-        if gcs.in_bucket(run.output):
-            manifest = gcs.audited(run.output, run.run_id)
-            if manifest is None:
-                row, files = self._audit(staged, audit, dates)
-                filled = {file.table for file in files}
-                files += [
-                    stage(table.empty_frame(), table, run.staging)
-                    for table in TABLES
-                    if table.name not in filled
-                ]
-                manifest = gcs.record_audited(run.output, run.run_id, manifest_of(row), files)
-            publish_audited(
-                run.output, manifest, run.bigquery_dataset, keep_staging=run.keep_staging
-            )
-        elif not local.is_current(Path(run.output), run.run_id):
+        run, warehouse = self._run, self._run.warehouse
+        manifest = warehouse.audited(run.run_id)
+        if manifest is None:
             row, files = self._audit(staged, audit, dates)
-            names = [f"{file.table}/{Path(file.path).name}" for file in files]
-            manifest = manifest_of(row) | {"files": names}
-            with local.PUBLICATION:
-                local.publish(Path(run.output), run.run_id, files, manifest)
+            manifest = warehouse.record(manifest_of(row), files)
+        for warning in warehouse.publish(manifest):
+            _LOGGER.warning("run %s is published, but: %s", run.run_id, warning)
         yield run.run_id
 
     def _audit(
@@ -88,16 +83,17 @@ class AuditAndPublish(beam.DoFn):
         files = list(staged)
         frames = collect_frames(self._store, audit)
         counts = total_counts(frames.get("counts", counted({})))
+        require_events(counts, allow_empty=run.allow_empty)
         checks = quality_table(
             run.run_id,
             [
                 *([frames["checks"]] if "checks" in frames else []),
                 check_measures(frames.get("measures", pl.DataFrame(schema=MEASURED))),
                 check_balance(counts),
+                check_dropped(counts, run.max_dropped_ratio),
             ],
         )
         require_passed(checks)
-        require_staged(files)
         files.append(stage(checks, DATA_QUALITY, run.staging))
         rows = {table.name: 0 for table in TABLES if table is not PIPELINE_RUNS}
         for file in files:
@@ -110,7 +106,7 @@ class AuditAndPublish(beam.DoFn):
     def _write_report(self, files: list[StagedFile]) -> None:
         """Write the report beside the staged tables, of those that are small."""
         tables = {table.name: read_staged(table, files) for table in TABLES if not table.large}
-        path = FileSystems.join(self._run.staging, local.REPORT)
+        path = FileSystems.join(self._run.staging, REPORT)
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())
 
@@ -177,7 +173,6 @@ class Publish(beam.PTransform[Any, Any]):
                 AsIter(self._dates),
             ).with_output_types(str)
         )
-        if gcs.in_bucket(run.output):
-            # The job does it too: it may outlive the process that started it.
-            _ = published | "FreeWarehouse" >> beam.Map(partial(gcs.release, run.output))
+        if in_bucket(run.output):
+            _ = files | "KeepWarehouse" >> beam.ParDo(KeepWarehouse(run))
         return published

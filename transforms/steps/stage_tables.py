@@ -12,7 +12,7 @@ from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
 from transforms.schema import TABLES_BY_NAME, TableBatch
 from transforms.shuffle.coder import NamedFrame
-from transforms.warehouse.staging import StagedFile, stage
+from transforms.warehouse.staging import StagedFile, stage_batch
 
 
 @beam.typehints.with_input_types(TableBatch)
@@ -37,4 +37,4 @@ class StageTables(beam.DoFn):
         if measures.height:
             yield TaggedOutput(self.AUDIT, ("measures", measures))
         if frame.height:
-            yield stage(frame, table, self._directory, encoded)
+            yield from stage_batch(frame, table, self._directory, encoded)

@@ -9,8 +9,9 @@
 Up to 2 a failure leaves the live tables as they were. A failure in 3 leaves some old and some new,
 and says so by the status; it is rolled forward, not back: the staged tables are complete and
 checked, so that what remains is copies, while the way back would need copies as well and could
-fail as well. Every job has an id made of the run, the table and the attempt: a retry, or a later
-process with the same run id, finds the jobs that are done and does the rest.
+fail as well. Every job has an id made of the computation, the table and the attempt: a retry, or a
+later process with the same run id, finds the jobs that are done and does the rest. What was
+computed anew, under the same run id or not, has jobs and staging tables of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from google.api_core.exceptions import Conflict, GoogleAPIError, NotFound
 from google.cloud import bigquery
@@ -32,6 +33,7 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY
 from transforms.errors import RunError
 from transforms.schema import PIPELINE_RUNS, TABLES, TABLES_BY_NAME, Table
 from transforms.warehouse.gcs import describe
+from transforms.warehouse.staging import window_of
 
 RETRY: Final = DEFAULT_RETRY.with_timeout(60.0)
 
@@ -60,7 +62,13 @@ _PASSING: Final = frozenset(
 _STAGING: Final = "__staging_"
 
 
+_PART: Final = "_part"
+
+
 _STAGING_DAYS: Final = 7
+
+
+_JOB_FILES: Final = 10_000  # that a load job takes
 
 
 _LINES: Final = 5  # of a message, where many tables fail for one reason
@@ -147,6 +155,30 @@ def _list_tables(client: bigquery.Client, dataset: str) -> Iterator[bigquery.tab
     return iter(client.list_tables(dataset, retry=RETRY, timeout=REQUEST_SECONDS))
 
 
+class Part(NamedTuple):
+    """What one job loads of a table: as many files, and partitions, as a job may.
+
+    Attributes:
+        number: From 1 on.
+        uris: The gs:// paths of its files.
+    """
+
+    number: int
+    uris: Sequence[str]
+
+
+def parts_of(uris: Sequence[str]) -> list[Part]:
+    """Share the files of a table among load jobs.
+
+    The files of a partitioned table are each of one window of days, and a job's are of the same.
+    """
+    found = []
+    for _, of_window in itertools.groupby(sorted(uris, key=window_of), key=window_of):
+        files = list(of_window)
+        found += [files[first : first + _JOB_FILES] for first in range(0, len(files), _JOB_FILES)]
+    return [Part(number, files) for number, files in enumerate(found, start=1)]
+
+
 @dataclass(frozen=True)
 class Publication:
     """The publication of one run.
@@ -155,6 +187,7 @@ class Publication:
         client: Its client.
         dataset: `project.dataset`.
         run_id: The run.
+        computation: What tells its rows from those of another computation of the same run id.
         uris: The gs:// paths of every table's files.
         rows: The rows of every table.
         tables: The names of the tables that were in the dataset when this began.
@@ -163,6 +196,7 @@ class Publication:
     client: bigquery.Client
     dataset: str
     run_id: str
+    computation: str
     uris: Mapping[str, Sequence[str]]
     rows: Mapping[str, int]
     tables: frozenset[str]
@@ -171,19 +205,41 @@ class Publication:
         """The full name of a live table."""
         return f"{self.dataset}.{table.name}"
 
-    def staging_name(self, table: Table) -> str:
-        """The name, within the dataset, of the run's staging table."""
-        return f"{table.name}{_STAGING}{self.run_id}"
+    def staging_names(self, table: Table) -> list[str]:
+        """The names, within the dataset, of the run's staging tables: one for each load job."""
+        first = f"{table.name}{_STAGING}{self.computation}"
+        parts = parts_of(self.uris[table.name])
+        return [first, *(f"{first}{_PART}{part.number}" for part in parts[1:])]
 
-    def staging(self, table: Table) -> str:
-        """The full name of the run's staging table."""
-        return f"{self.dataset}.{self.staging_name(table)}"
+    def staging(self, table: Table) -> list[str]:
+        """The full names of the run's staging tables."""
+        return [f"{self.dataset}.{name}" for name in self.staging_names(table)]
 
     # --- The four steps
 
     def load(self, table: Table) -> None:
-        """Load a table's files into its staging table, and compare the rows."""
+        """Load a table's files into its staging tables, and compare the rows."""
         meant = self.rows[table.name]
+        parts = parts_of(self.uris[table.name])
+        loaded = [
+            self._load_part(table, part, name, meant if len(parts) == 1 else None)
+            for part, name in zip(parts, self.staging_names(table), strict=True)
+        ]
+        if sum(loaded) != meant:
+            raise JobError(
+                "load",
+                [f"load of {table.name}: {sum(loaded):,} rows were loaded instead of {meant:,}"],
+            )
+
+    def _load_part(self, table: Table, part: Part, name: str, meant: int | None) -> int:
+        """Load some files into a staging table of their own; the rows.
+
+        Args:
+            table: Their table.
+            part: The files.
+            name: The staging table.
+            meant: The rows they should have, where that is known.
+        """
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             schema=schema_fields(table),
@@ -195,11 +251,12 @@ class Publication:
             config.time_partitioning = partitioning(table)
         if table.cluster_by:
             config.clustering_fields = list(table.cluster_by)
+        staging = f"{self.dataset}.{name}"
 
         def start(job_id: str) -> Job:
             return self.client.load_table_from_uri(
-                self.uris[table.name],
-                self.staging(table),
+                part.uris,
+                staging,
                 job_id=job_id,
                 job_config=config,
                 retry=RETRY,
@@ -208,18 +265,22 @@ class Publication:
 
         def problem(job: Job) -> str | None:
             loaded = cast(bigquery.LoadJob, job).output_rows
-            return None if loaded == meant else f"{loaded:,} rows were loaded instead of {meant:,}"
+            if meant in (None, loaded):
+                return None
+            return f"{loaded:,} rows were loaded instead of {meant:,}"
 
         def is_kept() -> bool:
-            if self.staging_name(table) in self.tables:
+            if name in self.tables:
                 return True
             try:
-                self.client.get_table(self.staging(table), retry=RETRY, timeout=REQUEST_SECONDS)
+                self.client.get_table(staging, retry=RETRY, timeout=REQUEST_SECONDS)
             except NotFound:
                 return False
             return True
 
-        self._run("load", table, start, problem, is_kept)
+        suffix = "" if part.number == 1 else f"{_PART}{part.number}"
+        job = self._run("load", table, start, problem=problem, is_kept=is_kept, suffix=suffix)
+        return int(cast(bigquery.LoadJob, job).output_rows)
 
     def announce(self) -> None:
         """Add the run's rows to the appended tables; from here the live tables change."""
@@ -230,14 +291,18 @@ class Publication:
                 columns |= {"status": "'publishing'", "published_at": "CAST(NULL AS TIMESTAMP)"}
             live, names = self.live(table), ", ".join(columns)
             values = ", ".join(columns.values())
+            rows = " UNION ALL ".join(
+                f"SELECT {values} FROM `{staging}`"  # noqa: S608 - our names
+                for staging in self.staging(table)
+            )
             statements += [
-                f"DELETE FROM `{live}` WHERE run_id = @run_id",  # noqa: S608 - our names
-                f"INSERT INTO `{live}` ({names}) SELECT {values} FROM `{self.staging(table)}`",  # noqa: S608
+                f"DELETE FROM `{live}` WHERE run_id = @run_id",  # noqa: S608
+                f"INSERT INTO `{live}` ({names}) {rows}",
             ]
         self._query("announce", ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"])
 
     def copy(self, table: Table) -> None:
-        """Replace a live table by its staging table, in one step."""
+        """Replace a live table by its staging tables, in one step."""
         config = bigquery.CopyJobConfig(
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
             labels=dict(_LABELS),
@@ -256,20 +321,28 @@ class Publication:
         )
 
     def conclude(self) -> None:
-        """Say that the live tables are this run's; `published_at` is after the last copy."""
-        statement = (
-            f"UPDATE `{self.live(PIPELINE_RUNS)}` "  # noqa: S608 - our names
-            "SET status = 'published', published_at = CURRENT_TIMESTAMP() WHERE run_id = @run_id"
-        )
-        self._query("conclude", [statement])
+        """Say that the live tables are this run's; `published_at` is after the last copy.
+
+        Of a run that died in its copies no table is left.
+        """
+        update = f"UPDATE `{self.live(PIPELINE_RUNS)}` SET status ="  # noqa: S608 - our names
+        statements = [
+            f"{update} 'superseded' WHERE status = 'publishing' AND run_id != @run_id",
+            f"{update} 'published', published_at = CURRENT_TIMESTAMP() WHERE run_id = @run_id",
+        ]
+        self._query("conclude", ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"])
 
     # --- Around them
 
     def is_published(self, finished_at: dt.datetime) -> bool:
         """True where the run is published already.
 
+        Args:
+            finished_at: When it passed its audit.
+
         Raises:
-            RunError: A newer run has been announced: its tables must not be turned back.
+            RunError: A newer run has been announced, whose tables must not be turned back; or one
+                of the same id, computed elsewhere, is published.
         """
         if PIPELINE_RUNS.name not in self.tables:
             return False
@@ -280,24 +353,32 @@ class Publication:
             ]
         )
         rows = self.client.query_and_wait(
-            "SELECT run_id, status "  # noqa: S608 - our names
+            "SELECT run_id, status, finished_at "  # noqa: S608 - our names
             f"FROM `{self.live(PIPELINE_RUNS)}` "
-            "WHERE run_id = @run_id OR finished_at > @finished_at",
+            "WHERE run_id = @run_id OR finished_at > @finished_at ORDER BY finished_at",
             job_config=config,
             retry=RETRY,
             api_timeout=REQUEST_SECONDS,
             wait_timeout=_JOB_SECONDS,
         )
-        states = {row["run_id"]: row["status"] for row in rows}
+        states = {row["run_id"]: row for row in rows}
         own = states.pop(self.run_id, None)
         if states:
-            newer, status = states.popitem()
-            going_on = f"--run_id={newer}" if status == "publishing" else "no --run_id"
+            newer, row = states.popitem()
+            going_on = f"--run_id={newer}" if row["status"] == "publishing" else "no --run_id"
             raise RunError(
-                f"BigQuery: run {newer}, newer than {self.run_id}, is {status} in {self.dataset}; "
-                f"an older run must not replace its tables. Run again with {going_on}."
+                f"BigQuery: run {newer}, newer than {self.run_id}, is {row['status']} in "
+                f"{self.dataset}; an older run must not replace its tables. "
+                f"Run again with {going_on}."
             )
-        return bool(own == "published")
+        if own is None or own["status"] != "published":
+            return False
+        if own["finished_at"] != finished_at:
+            raise RunError(
+                f"BigQuery: another computation of run {self.run_id} is published in "
+                f"{self.dataset} already. Run again with no --run_id."
+            )
+        return True
 
     def ensure_live(self, table: Table) -> None:
         """Make a live table where there is none; add columns that an appended one lacks."""
@@ -346,9 +427,11 @@ class Publication:
         oldest = dt.datetime.now(dt.UTC) - dt.timedelta(days=_STAGING_DAYS)
         left = []
         for item in _list_tables(self.client, self.dataset):
-            name, _, run_id = item.table_id.partition(_STAGING)
-            own = run_id == self.run_id and not keep_staging
-            if run_id and name in TABLES_BY_NAME and (own or item.created < oldest):
+            name, _, computation = item.table_id.partition(_STAGING)
+            if not computation or name not in TABLES_BY_NAME:
+                continue
+            is_own = item.table_id in self.staging_names(TABLES_BY_NAME[name])
+            if (is_own and not keep_staging) or item.created < oldest:
                 left.append(item.table_id)
         with ThreadPoolExecutor(len(TABLES)) as threads:
             list(threads.map(self._drop, left))
@@ -384,9 +467,11 @@ class Publication:
         step: str,
         table: Table,
         start: Callable[[str], Job],
+        *,
         problem: Callable[[Job], str | None] = lambda _: None,
         is_kept: Callable[[], bool] = lambda: True,
-    ) -> None:
+        suffix: str = "",
+    ) -> Job:
         """Run a job, or find it done; a failed job of an earlier attempt gives way to the next.
 
         Args:
@@ -395,14 +480,19 @@ class Publication:
             start: Starts it under an id.
             problem: What is wrong with the result of a job that succeeded.
             is_kept: True where the result of a job that was found done is still there.
+            suffix: What tells its part of the table from others.
+
+        Returns:
+            The job that is done.
 
         Raises:
             JobError: The job failed.
         """
-        failures = 0
-        for attempt in itertools.count(1):
+        failures = attempt = 0
+        while True:
+            attempt += 1
             dataset = self.dataset.rpartition(".")[2]
-            job_id = f"{self.run_id}_{dataset}_{table.name}_{step}_{attempt}"
+            job_id = f"{self.computation}_{dataset}_{table.name}{suffix}_{step}_{attempt}"
             found = False
             try:
                 try:
@@ -432,7 +522,7 @@ class Publication:
                 raise self._failed(step, table, job_id, describe(error)) from error
             if wrong is not None:
                 raise self._failed(step, table, job_id, wrong)
-            return
+            return job
 
     def _failed(self, step: str, table: Table, job_id: str, why: str) -> JobError:
         job = f"{self.client.project}:{self.client.location}.{job_id}"
@@ -457,7 +547,9 @@ def _each(tables: Sequence[Table], act: Callable[[Table], None]) -> None:
         raise JobError(failed[0].step, [line for error in failed for line in error.lines])
 
 
-def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_staging: bool) -> None:
+def publish(
+    dataset: str, output: str, manifest: Mapping[str, Any], *, keep_staging: bool
+) -> list[str]:
     """Make a run that has passed its audit the live one; done already, it changes nothing.
 
     Args:
@@ -466,30 +558,21 @@ def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_stag
         manifest: The run's manifest there.
         keep_staging: Leave the staging tables, until a run of seven days later sweeps them.
 
+    Returns:
+        Warnings: what went wrong once the run was published.
+
     Raises:
         RunError: A step failed, or a newer run is there; says which tables, why, and what to do.
     """
     try:
-        client = connect(dataset)
-        publication = Publication(
-            client=client,
-            dataset=dataset,
-            run_id=manifest["run_id"],
-            uris={
-                name: [f"{output}/{file}" for file in files]
-                for name, files in manifest["tables"].items()
-            },
-            rows=manifest["rows"],
-            tables=frozenset(item.table_id for item in _list_tables(client, dataset)),
-        )
-        if not publication.is_published(dt.datetime.fromisoformat(manifest["finished_at"])):
+        publication = _publication(dataset, output, manifest)
+        if not publication.is_published(_finished_at(manifest)):
             _each(TABLES, publication.load)
             _each(TABLES, publication.ensure_live)
             publication.announce()
             _each(_REPLACED, publication.copy)
             _each(_REPLACED, publication.describe)
             publication.conclude()
-        publication.sweep(keep_staging=keep_staging)
     except JobError as error:
         raise RunError(_explanation(error, dataset, manifest["run_id"])) from error
     except GoogleAPIError as error:
@@ -497,6 +580,96 @@ def publish(dataset: str, output: str, manifest: Mapping[str, Any], *, keep_stag
             f"BigQuery: {dataset}: {describe(error)}. Run the same command with "
             f"--run_id={manifest['run_id']}: it goes on from here."
         ) from error
+    try:
+        publication.sweep(keep_staging=keep_staging)
+    except GoogleAPIError as error:
+        return [f"BigQuery: staging tables are left in {dataset}: {describe(error)}"]
+    return []
+
+
+def _publication(dataset: str, output: str, manifest: Mapping[str, Any]) -> Publication:
+    client = connect(dataset)
+    run_id = manifest["run_id"]
+    return Publication(
+        client=client,
+        dataset=dataset,
+        run_id=run_id,
+        computation=manifest.get("computation", run_id),  # as an earlier version called it
+        uris={
+            name: [f"{output}/{file}" for file in files]
+            for name, files in manifest["tables"].items()
+        },
+        rows=manifest["rows"],
+        tables=frozenset(item.table_id for item in _list_tables(client, dataset)),
+    )
+
+
+def _finished_at(manifest: Mapping[str, Any]) -> dt.datetime:
+    return dt.datetime.fromisoformat(manifest["finished_at"])
+
+
+def has_published(dataset: str, output: str, manifest: Mapping[str, Any]) -> bool:
+    """True where a run is published in a dataset; it changes nothing.
+
+    Args:
+        dataset: `project.dataset`.
+        output: The run's warehouse.
+        manifest: The run's manifest.
+
+    Raises:
+        RunError: A newer run is there, or BigQuery does not answer.
+    """
+    with _explained(dataset):
+        return _publication(dataset, output, manifest).is_published(_finished_at(manifest))
+
+
+def require_past(dataset: str) -> None:
+    """Check that no run of a dataset is of a time to come: every other would count as older.
+
+    Raises:
+        RunError: One is; names the statement that puts it right.
+    """
+    with _explained(dataset):
+        client = connect(dataset)
+        live = f"{dataset}.{PIPELINE_RUNS.name}"
+        if PIPELINE_RUNS.name not in {item.table_id for item in _list_tables(client, dataset)}:
+            return
+        rows = client.query_and_wait(
+            "SELECT run_id, finished_at "  # noqa: S608 - our names
+            f"FROM `{live}` WHERE finished_at > @now ORDER BY finished_at DESC LIMIT 1",
+            job_config=bigquery.QueryJobConfig(
+                query_parameters=[
+                    bigquery.ScalarQueryParameter("now", "TIMESTAMP", dt.datetime.now(dt.UTC))
+                ]
+            ),
+            retry=RETRY,
+            api_timeout=REQUEST_SECONDS,
+            wait_timeout=_JOB_SECONDS,
+        )
+        remedy = (
+            f"UPDATE `{live}` SET finished_at = CURRENT_TIMESTAMP() "  # noqa: S608 - our names
+            "WHERE finished_at > CURRENT_TIMESTAMP()"
+        )
+        for row in rows:
+            raise RunError(
+                f"{dataset}: run {row['run_id']} finished at {row['finished_at'].isoformat()}, "
+                "which is yet to come, so every run would count as older than it. If this "
+                f"machine's clock is right ({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC), the "
+                f"other one was ahead; put the time right: bq query --nouse_legacy_sql '{remedy}'"
+            )
+
+
+@contextmanager
+def _explained(dataset: str) -> Iterator[None]:
+    """Turn the client's errors into a line.
+
+    Raises:
+        RunError: BigQuery did not answer as it should.
+    """
+    try:
+        yield
+    except GoogleAPIError as error:
+        raise RunError(f"BigQuery: {dataset}: {describe(error)}. Run again.") from error
 
 
 def _explanation(error: JobError, dataset: str, run_id: str) -> str:

@@ -1,9 +1,4 @@
-"""Audit, then publish: the last step of the graph, so that it runs wherever the graph does.
-
-To a local folder in one step (`warehouse`). To a bucket in two, each of which can be repeated: the
-audited run is recorded, then published to BigQuery, where asked for, and as the bucket's current
-state. A later process can do the second step alone.
-"""
+"""A run, and what its warehouse says of it."""
 
 from __future__ import annotations
 
@@ -14,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.audit.balance import DROP_REASONS
 from transforms.rules import Rules
 from transforms.schema import PIPELINE_RUNS, REJECT_REASONS
 from transforms.version import code_version
-from transforms.warehouse import bigquery, gcs, local
+from transforms.warehouse import Warehouse, open_warehouse
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,9 @@ class Run:
         max_rejected_ratio: Share of the rows read that may be rejected.
         bigquery_dataset: `project.dataset` to publish to as well, from a warehouse in a bucket.
         keep_staging: Keep staging tables and the files of failed attempts.
+        max_dropped_ratio: Share of the rows read that may be dropped without a warning.
+        allow_empty: Publish also where no event is kept.
+        input_fingerprint: What tells its input from any other.
     """
 
     run_id: str
@@ -48,39 +45,14 @@ class Run:
     max_rejected_ratio: float
     bigquery_dataset: str | None = None
     keep_staging: bool = False
+    max_dropped_ratio: float = 0.5
+    allow_empty: bool = False
+    input_fingerprint: str | None = None
 
-
-def publish_audited(
-    output: str, manifest: gcs.Document, bigquery_dataset: str | None, *, keep_staging: bool
-) -> None:
-    """Publish a run that is recorded in a bucket as audited; done in part, it does the rest.
-
-    BigQuery comes first: what fails there leaves the bucket's state the last good one.
-
-    Args:
-        output: The warehouse, a gs:// folder.
-        manifest: The run's manifest there.
-        bigquery_dataset: `project.dataset`, or None.
-        keep_staging: Keep staging tables and the files of failed attempts.
-
-    Raises:
-        RunError: It failed, or another run holds the warehouse, or a newer one is published.
-    """
-    # Again, and given back here: the process that took it may be gone, and its lease run out.
-    gcs.acquire(output, manifest["run_id"])
-    gcs.require_newest(output, manifest)
-    if bigquery_dataset is not None:
-        bigquery.publish(bigquery_dataset, output, manifest, keep_staging=keep_staging)
-    gcs.publish(output, manifest, keep_staging=keep_staging)
-    _copy_report(output, manifest["run_id"])
-    gcs.release(output, manifest["run_id"])
-
-
-def _copy_report(output: str, run_id: str) -> None:
-    """Put a run's report where readers open it; the manifest has named the run already."""
-    staged = FileSystems.join(gcs.staging_folder(output, run_id), local.REPORT)
-    if FileSystems.exists(staged):
-        FileSystems.copy([staged], [FileSystems.join(output, local.REPORT)])
+    @property
+    def warehouse(self) -> Warehouse:
+        """Where it publishes."""
+        return open_warehouse(self.output, self.bigquery_dataset, keep_staging=self.keep_staging)
 
 
 def run_row(
@@ -108,8 +80,9 @@ def run_row(
                 "table_rows": json.dumps(dict(table_rows)),
                 "options": json.dumps(dict(run.options)),
                 "code_version": code_version(),
+                "input_fingerprint": run.input_fingerprint,
             },
-            schema_overrides={"as_of": pl.Date()},
+            schema_overrides={"as_of": pl.Date(), "input_fingerprint": pl.String()},
         )
     )
 
@@ -125,5 +98,6 @@ def manifest_of(row: pl.DataFrame) -> dict[str, Any]:
         "as_of": described["as_of"] and described["as_of"].isoformat(),
         "options": json.loads(described["options"]),
         "code_version": described["code_version"],
+        "input_fingerprint": described["input_fingerprint"],
         "table_rows": json.loads(described["table_rows"]),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -25,23 +27,46 @@ class StagedFile(NamedTuple):
         table: Name of the table.
         path: Where it is.
         rows: Rows in it.
+        size: Its bytes.
     """
 
     table: str
     path: str
     rows: int
+    size: int
 
 
 registry.register_coder(StagedFile, RowCoder)
 
 
-def arrow_table(frame: pl.DataFrame, table: Table, encoded: Encoded) -> pa.Table:
+FILE_NAME: Final = r"(?:w-?\d+-)?(?:[A-Za-z0-9_-]+_)?[0-9a-f]{32}\.parquet"
+"""What staged files are called, a regular expression; `window_of` reads the number behind `w`."""
+
+
+WINDOW_DAYS: Final = 4000
+"""Days of a window; the rows of a partitioned file are of one, because a load job of BigQuery may
+fill no more partitions."""
+
+
+_WINDOW: Final = re.compile(r"(?:.*/)?w(-?\d+)-[^/]*")
+
+
+def window_of(path: str) -> int:
+    """The window of the days in a staged file; 0 for a table without partitions."""
+    found = _WINDOW.fullmatch(path)
+    return 0 if found is None else int(found[1])
+
+
+def arrow_table(
+    frame: pl.DataFrame, table: Table, encoded: Encoded, *, is_of_today: bool = True
+) -> pa.Table:
     """The rows of a table in Arrow, required columns not nullable.
 
     Args:
         frame: The rows, as `Table.conform` gives them, but for the encoded columns.
         table: Their table.
         encoded: The encoded columns.
+        is_of_today: False where an earlier version made the rows, and may have lacked columns.
     """
     columns = [
         encoded[column.name]
@@ -50,16 +75,22 @@ def arrow_table(frame: pl.DataFrame, table: Table, encoded: Encoded) -> pa.Table
         for column in table.columns
     ]
     fields = [
-        pa.field(column.name, array.type, nullable=not column.required)
+        pa.field(column.name, array.type, nullable=not (column.required and is_of_today))
         for column, array in zip(table.columns, columns, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def stage(
-    frame: pl.DataFrame, table: Table, directory: str, encoded: Encoded | None = None
+    frame: pl.DataFrame,
+    table: Table,
+    directory: str,
+    encoded: Encoded | None = None,
+    *,
+    prefix: str = "",
+    is_of_today: bool = True,
 ) -> StagedFile:
-    """Write a batch of a table as a Parquet file of its own.
+    """Write a batch of a table as a Parquet file of its own, and read back what its footer says.
 
     Every attempt writes under a new name; a file counts only where the manifest names it.
 
@@ -68,11 +99,17 @@ def stage(
         table: Their table.
         directory: Staging folder of the run.
         encoded: The encoded columns.
+        prefix: What the file's name begins with.
+        is_of_today: False where an earlier version made the rows, and may have lacked columns.
+
+    Raises:
+        RunError: The file does not hold the rows. (NULL in a required column it cannot have: such
+            columns are written as not nullable.)
     """
-    path = FileSystems.join(directory, table.name, f"{uuid.uuid4().hex}.parquet")
+    path = FileSystems.join(directory, table.name, f"{prefix}{uuid.uuid4().hex}.parquet")
     with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(
-            arrow_table(frame, table, encoded or {}),
+            arrow_table(frame, table, encoded or {}, is_of_today=is_of_today),
             file,
             # One row group a file and whole dictionaries: both are as large as a shard.
             row_group_size=max(1, frame.height),
@@ -80,7 +117,49 @@ def stage(
             store_schema=False,
             **_layout(table),
         )
-    return StagedFile(table.name, path, frame.height)
+    return StagedFile(table.name, path, frame.height, _require_rows(path, frame.height))
+
+
+def _require_rows(path: str, rows: int) -> int:
+    """Check a file that was just written by its own footer; return its bytes."""
+    try:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            found = f"{pq.read_metadata(file).num_rows:,} rows"
+            size: int = file.seek(0, os.SEEK_END) or file.tell()
+    except pa.ArrowInvalid as error:
+        found = f"no Parquet ({error})"
+    if found != f"{rows:,} rows":
+        raise RunError(
+            f"{path}: written with {rows:,} rows, read back with {found}; nothing was published. "
+            "Run again; if it happens again, check the storage."
+        )
+    return size
+
+
+def stage_batch(
+    frame: pl.DataFrame, table: Table, directory: str, encoded: Encoded
+) -> Iterator[StagedFile]:
+    """Write a batch of a table, a partitioned one as a file for each window of its days.
+
+    Args:
+        frame: The rows, as `Table.conform` gives them, but for the encoded columns.
+        table: Their table.
+        directory: Staging folder of the run.
+        encoded: The encoded columns.
+    """
+    if table.partition_by is None:
+        yield stage(frame, table, directory, encoded)
+        return
+    windows = frame[table.partition_by].cast(pl.Int32) // WINDOW_DAYS
+    found = windows.unique().sort().to_list()
+    for window in found:
+        if len(found) == 1:
+            rows, texts = frame, encoded
+        else:
+            kept = windows == window
+            rows = frame.filter(kept)
+            texts = {name: array.filter(kept.to_arrow()) for name, array in encoded.items()}
+        yield stage(rows, table, directory, texts, prefix=f"w{window}-")
 
 
 def _layout(table: Table) -> dict[str, Any]:
@@ -121,20 +200,3 @@ def read_staged(table: Table, files: Sequence[StagedFile]) -> pl.DataFrame:
             ) as file:
                 frames.append(table.conform(pl.read_parquet(file.read())))
     return pl.concat(frames)
-
-
-def require_staged(files: list[StagedFile]) -> None:
-    """Check what was staged against what was meant to be, by the files' own footers.
-
-    Raises:
-        RunError: A file is damaged or has other rows. (NULL in a required column it cannot have:
-            such columns are written as not nullable.)
-    """
-    for staged in files:
-        with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            footer = pq.read_metadata(file)
-        if footer.num_rows != staged.rows:
-            raise RunError(
-                f"{staged.path}: staged with {staged.rows:,} rows, found {footer.num_rows:,}; "
-                "nothing was published. Run again; if it happens again, check the storage."
-            )

@@ -141,7 +141,8 @@ COLUMNS = {
     "pipeline_runs": """
         run_id STRING!, started_at TIMESTAMP!, finished_at TIMESTAMP, published_at TIMESTAMP,
         status STRING!, as_of DATE, inputs STRING!, rows_read INT64!, events_kept INT64!,
-        after_as_of_rows INT64!, duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
+        after_as_of_rows INT64!,
+        duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
         rejected_rows INT64!, rejected_by_reason STRING!, table_rows STRING!, options STRING!,
         code_version STRING!""",
 }

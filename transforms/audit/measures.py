@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from transforms.audit.checks import CHECKED
@@ -25,8 +27,13 @@ def measure_batch(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def check_measures(measured: pl.DataFrame) -> pl.DataFrame:
-    """Compare each measure with that of the first table that has it: a `CHECKED` frame."""
+def check_measures(measured: pl.DataFrame, tables: Sequence[Table] = TABLES) -> pl.DataFrame:
+    """Compare each measure with that of the first table that has it: a `CHECKED` frame.
+
+    Args:
+        measured: `measure_batch` of all batches.
+        tables: The tables of the run.
+    """
     sums = {
         (table, measure): value
         for table, measure, value in measured.group_by("table_name", "measure")
@@ -35,7 +42,7 @@ def check_measures(measured: pl.DataFrame) -> pl.DataFrame:
     }
     first: dict[str, str] = {}
     rows = []
-    for table in TABLES:
+    for table in tables:
         for measure in table.measures:
             source = first.setdefault(measure, table.name)
             if source != table.name:

@@ -142,6 +142,7 @@ DIM_USERS = Table(
         sessions="session_count",
         events="event_count",
         purchases="purchase_count",
+        orders="order_count",
         revenue="total_revenue",
     ),
 )

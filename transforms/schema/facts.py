@@ -184,6 +184,7 @@ FCT_ORDERS = Table(
             pl.col("is_first_order") != pl.col("days_since_previous_order").is_null(),
         ),
     ),
+    measures={"orders": pl.len()} | totals("revenue", purchases="item_count"),
 )
 
 
@@ -218,4 +219,5 @@ FCT_USER_DAYS = Table(
             "revenue_of_purchases_only", (pl.col("purchases") == 0) & (pl.col("revenue") != 0)
         ),
     ),
+    measures=totals("events", "purchases", "orders", "revenue"),
 )

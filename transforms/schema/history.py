@@ -18,6 +18,7 @@ from transforms.schema.types import (
     rate,
     required,
     revenue,
+    totals,
 )
 from transforms.schema.values import (
     ACTIVITY_STATUSES,
@@ -77,6 +78,7 @@ SNAP_USER_RFM = Table(
             != pl.col("rfm_score"),
         ),
     ),
+    measures={"buyers": pl.col("is_current").sum()},
 )
 
 
@@ -124,6 +126,13 @@ SNAP_USER_STATUS = Table(
             pl.col("customer_ltv").is_not_null() != (pl.col("purchase_count") > 0),
         ),
         RowCheck("orders_within_purchases", pl.col("order_count") > pl.col("purchase_count")),
+    ),
+    measures={"users": pl.col("is_current").sum()}
+    | totals(
+        purchases="purchase_count",
+        orders="order_count",
+        revenue="customer_ltv",
+        where=pl.col("is_current"),
     ),
 )
 

@@ -157,7 +157,9 @@ METRICS_PERIODS = Table(
         Column("avg_basket_value", NUMERIC, "revenue / orders, two decimals.", minimum=0),
         rate("items_per_order", "purchases / orders."),
     ),
-    measures=totals("events", "sessions", "purchases", "revenue", where=pl.col("period") == "day"),
+    measures=totals(
+        "events", "sessions", "purchases", "orders", "revenue", where=pl.col("period") == "day"
+    ),
 )
 
 

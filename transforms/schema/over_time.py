@@ -18,6 +18,7 @@ from transforms.schema.types import (
     count,
     rate,
     required,
+    totals,
 )
 from transforms.schema.values import (
     ACTIVITIES,
@@ -98,6 +99,7 @@ METRICS_LIFECYCLE = Table(
             != pl.col("net_users"),
         ),
     ),
+    measures=totals("revenue", where=(pl.col("activity") == "visit") & (pl.col("period") == "day")),
 )
 
 

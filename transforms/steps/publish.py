@@ -23,7 +23,7 @@ from transforms.audit.balance import (
 from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
-from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TABLES, TableBatch
+from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TableBatch, tables_without
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
@@ -84,18 +84,19 @@ class AuditAndPublish(beam.DoFn):
         frames = collect_frames(self._store, audit)
         counts = total_counts(frames.get("counts", counted({})))
         require_events(counts, allow_empty=run.allow_empty)
+        tables = tables_without(run.rules.without)
         checks = quality_table(
             run.run_id,
             [
                 *([frames["checks"]] if "checks" in frames else []),
-                check_measures(frames.get("measures", pl.DataFrame(schema=MEASURED))),
+                check_measures(frames.get("measures", MEASURED.to_frame()), tables),
                 check_balance(counts),
                 check_dropped(counts, run.max_dropped_ratio),
             ],
         )
         require_passed(checks)
         files.append(stage(checks, DATA_QUALITY, run.staging))
-        rows = {table.name: 0 for table in TABLES if table is not PIPELINE_RUNS}
+        rows = {table.name: 0 for table in tables if table is not PIPELINE_RUNS}
         for file in files:
             rows[file.table] += file.rows
         row = run_row(run, counts, rows, self._as_of(dates))
@@ -105,7 +106,11 @@ class AuditAndPublish(beam.DoFn):
 
     def _write_report(self, files: list[StagedFile]) -> None:
         """Write the report beside the staged tables, of those that are small."""
-        tables = {table.name: read_staged(table, files) for table in TABLES if not table.large}
+        tables = {
+            table.name: read_staged(table, files)
+            for table in tables_without(self._run.rules.without)
+            if not table.large
+        }
         path = FileSystems.join(self._run.staging, REPORT)
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol
 import polars as pl
 
 from transforms.errors import RunError
-from transforms.schema import TABLES, Table
+from transforms.schema import PIPELINE_RUNS, TABLES, Table
 from transforms.warehouse.staging import FILE_NAME, StagedFile
 
 RUNS: Final = "_runs"
@@ -246,6 +246,12 @@ def require_written(files: Sequence[StagedFile], sizes: Mapping[str, int]) -> No
                 f"{file.path} {there}, and was written with {file.size:,}; nothing was published. "
                 "Run again; if it happens again, check the storage."
             )
+
+
+def tables_of(manifest: Mapping[str, Any]) -> tuple[Table, ...]:
+    """The tables of a run, by its manifest: all but those that it left out."""
+    names = {*manifest["table_rows"], PIPELINE_RUNS.name}
+    return tuple(table for table in TABLES if table.name in names)
 
 
 def appended_columns() -> dict[str, list[str]]:

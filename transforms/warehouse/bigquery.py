@@ -32,6 +32,7 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from transforms.errors import RunError
 from transforms.schema import PIPELINE_RUNS, TABLES, TABLES_BY_NAME, Table
+from transforms.warehouse.base import tables_of
 from transforms.warehouse.gcs import describe
 from transforms.warehouse.staging import window_of
 
@@ -78,9 +79,6 @@ _LABELS: Final = MappingProxyType({"application": "estore-analytics"})
 
 
 _APPENDED: Final = tuple(table for table in TABLES if table.appended)
-
-
-_REPLACED: Final = tuple(table for table in TABLES if not table.appended)
 
 
 Job = bigquery.LoadJob | bigquery.CopyJob | bigquery.QueryJob
@@ -423,9 +421,10 @@ class Publication:
             )
 
     def sweep(self, *, keep_staging: bool) -> None:
-        """Remove the run's staging tables, and what dead runs left more than seven days ago."""
+        """Remove the run's staging tables, those it left out, and what dead runs left."""
         oldest = dt.datetime.now(dt.UTC) - dt.timedelta(days=_STAGING_DAYS)
-        left = []
+        # A table that the run left out would be that of an earlier one.
+        left = [name for name in TABLES_BY_NAME if name in self.tables and name not in self.uris]
         for item in _list_tables(self.client, self.dataset):
             name, _, computation = item.table_id.partition(_STAGING)
             if not computation or name not in TABLES_BY_NAME:
@@ -567,11 +566,13 @@ def publish(
     try:
         publication = _publication(dataset, output, manifest)
         if not publication.is_published(_finished_at(manifest)):
-            _each(TABLES, publication.load)
-            _each(TABLES, publication.ensure_live)
+            tables = tables_of(manifest)
+            replaced = tuple(table for table in tables if not table.appended)
+            _each(tables, publication.load)
+            _each(tables, publication.ensure_live)
             publication.announce()
-            _each(_REPLACED, publication.copy)
-            _each(_REPLACED, publication.describe)
+            _each(replaced, publication.copy)
+            _each(replaced, publication.describe)
             publication.conclude()
     except JobError as error:
         raise RunError(_explanation(error, dataset, manifest["run_id"])) from error

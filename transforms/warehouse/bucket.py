@@ -48,6 +48,7 @@ from transforms.warehouse.base import (
     is_of_a_run,
     require_manifest,
     require_written,
+    tables_of,
 )
 from transforms.warehouse.evolution import is_of_today, read_as_of_today
 from transforms.warehouse.gcs import ABSENT, Folder, Listed, Stored
@@ -194,13 +195,13 @@ class BucketWarehouse:
             *files,
             *(
                 stage(table.empty_frame(), table, staging)
-                for table in TABLES
+                for table in tables_of(manifest)
                 if table.name not in filled
             ),
         ]
         there = folder.list(f"{RUNS}/{run_id}/")
         require_written(files, {f"{self.output}/{name}": at.size for name, at in there.items()})
-        tables: dict[str, list[str]] = {table.name: [] for table in TABLES}
+        tables: dict[str, list[str]] = {table.name: [] for table in tables_of(manifest)}
         rows = dict.fromkeys(tables, 0)
         for file in files:
             tables[file.table].append(file.path.removeprefix(f"{self.output}/"))

@@ -49,6 +49,7 @@ from transforms.warehouse.base import (
     is_of_a_run,
     require_manifest,
     require_written,
+    tables_of,
 )
 from transforms.warehouse.evolution import is_of_today, read_as_of_today
 from transforms.warehouse.staging import StagedFile, stage
@@ -249,7 +250,10 @@ class LocalWarehouse:
             {str(path): path.stat().st_size for path in staging.glob("*/*.parquet")},
         )
         before = self._current_manifest()
-        for table in TABLES:
+        tables = tables_of(manifest)
+        for name in {table.name for table in TABLES} - {table.name for table in tables}:
+            (staging / name).rmdir()
+        for table in tables:
             named = {Path(file.path).name for file in files if file.table == table.name}
             self._complete_folder(manifest["run_id"], table, named, before)
         document = manifest | {
@@ -289,7 +293,7 @@ class LocalWarehouse:
             self._runs.mkdir(exist_ok=True)
             shutil.rmtree(run, ignore_errors=True)
             (self._root / STAGING / run_id).rename(run)
-            _make_database(self._root, run_id)
+            _make_database(self._root, run_id, tables_of(manifest))
             # Were the link on the disk before what it points to, a loss of power would leave
             # neither state.
             for path in (*run.rglob("*"), run, self._runs):
@@ -303,8 +307,11 @@ class LocalWarehouse:
         names = [*(table.name for table in TABLES), DATABASE, MANIFEST, REPORT]
         try:
             for name in names:
-                if (current / name).exists() and _target(self._root / name) != f"{CURRENT}/{name}":
+                is_linked = _target(self._root / name) == f"{CURRENT}/{name}"
+                if (current / name).exists() and not is_linked:
                     _point(self._root / name, f"{CURRENT}/{name}")
+                elif is_linked and not (current / name).exists():  # a table that is left out
+                    (self._root / name).unlink()
             _write_through(self._root)  # or the link on the disk could lead to a run that goes now
         except OSError as error:
             return [f"{error.filename or self._root} cannot be written ({error.strerror or error})"]
@@ -396,7 +403,7 @@ def _stage_anew(path: Path, table: Table, directory: Path) -> None:
     Path(staged.path).rename(directory / table.name / path.name)
 
 
-def _make_database(output: Path, run_id: str) -> None:
+def _make_database(output: Path, run_id: str, tables: Sequence[Table]) -> None:
     """Write the DuckDB file of a run: tables for what is small, views for what is large.
 
     The views' paths are relative to the warehouse, so that it can be moved.
@@ -404,7 +411,7 @@ def _make_database(output: Path, run_id: str) -> None:
     with duckdb.connect(str(output / RUNS / run_id / DATABASE)) as connection:
         connection.execute("SET file_search_path = ?", [str(output)])
         connection.begin()  # or every comment would wait for the disk
-        for table in TABLES:
+        for table in tables:
             kind = "VIEW" if table.large else "TABLE"
             connection.execute(
                 f"CREATE {kind} {table.name} AS "  # noqa: S608 - names of our own schema

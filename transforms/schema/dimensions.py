@@ -24,9 +24,12 @@ from transforms.schema.types import (
 from transforms.schema.values import (
     ACTIVITY_STATUSES,
     CATEGORY_LEVELS,
+    LIFECYCLE_STAGE_UP_TO,
     LIFECYCLE_STAGES,
     RFM_SEGMENTS,
     SCORES,
+    bounds_of,
+    segments_by_scores,
 )
 
 DIM_USERS = Table(
@@ -41,7 +44,11 @@ DIM_USERS = Table(
         required("last_event_time", TIMESTAMP, "Time of the user's last event (UTC)."),
         required("first_event_date", DATE, "UTC date of first_event_time."),
         required("last_event_date", DATE, "UTC date of last_event_time."),
-        count("session_count", "Sessions in fct_sessions with this user_id."),
+        count(
+            "session_count",
+            "Sessions in fct_sessions with this user_id; 0 where each session of the user also has "
+            "a user of a larger id.",
+        ),
         required("event_count", INT64, "Kept events.", minimum=1),
         count("purchase_count", "Purchases."),
         Column("total_revenue", NUMERIC, "Sum of purchases; NULL where there is none.", minimum=0),
@@ -57,15 +64,23 @@ DIM_USERS = Table(
         Column(
             "customer_lifespan_days",
             INT64,
-            "Days from the first to the last purchase, at least 1.",
+            "Days from first_purchase_date to last_purchase_date, at least 1; NULL without a "
+            "purchase.",
             minimum=1,
         ),
-        required("days_since_last_activity", INT64, "as_of − last_event_date."),
-        Column("days_since_last_purchase", INT64, "as_of − last_purchase_date."),
+        required("days_since_last_activity", INT64, "Days from last_event_date to as_of."),
+        Column(
+            "days_since_last_purchase",
+            INT64,
+            "Days from last_purchase_date to as_of; NULL without a purchase.",
+        ),
         required(
             "activity_status",
             STRING,
-            "How long ago the user last bought; prospect without a purchase.",
+            "prospect: no purchase; churned: more than --churn_threshold_days (60) since the last "
+            "purchase and since the last activity; at_risk: of the others, more than "
+            "--at_risk_threshold_days (45) since the last purchase; declining: more than "
+            "--declining_threshold_days (30); active: the rest.",
             accepted=ACTIVITY_STATUSES,
         ),
         required("is_churned", INT64, "1 where activity_status is churned.", accepted=FLAG),
@@ -73,17 +88,20 @@ DIM_USERS = Table(
         Column(
             "data_quality_flag",
             STRING,
-            "Why the user's figures deserve distrust, where they do.",
+            "Why the user's figures deserve distrust, where they do: missing_sessions where "
+            "session_count is 0; anomalous_session_ratio where event_count / session_count is more "
+            "than --session_outlier_ratio (200).",
             accepted=("missing_sessions", "anomalous_session_ratio"),
         ),
         required(
             "customer_lifecycle_stage",
             STRING,
-            "By purchases (by orders with --frequency_unit orders): 0, 1, 2-5, more.",
+            f"By purchase_count: {bounds_of(LIFECYCLE_STAGE_UP_TO)}. By order_count instead where "
+            "the frequency unit is orders.",
             accepted=LIFECYCLE_STAGES,
         ),
-        count("order_count", "Orders."),
-        count("purchase_day_count", "Days with a purchase."),
+        count("order_count", "Orders: purchases of one checkout count once."),
+        count("purchase_day_count", "UTC dates with a purchase."),
         Column(
             "avg_basket_value", NUMERIC, "total_revenue / order_count, two decimals.", minimum=0
         ),
@@ -94,13 +112,13 @@ DIM_USERS = Table(
         Column(
             "days_to_first_purchase",
             INT64,
-            "first_purchase_date − first_event_date.",
+            "Days from first_event_date to first_purchase_date; NULL without a purchase.",
             minimum=0,
         ),
         required(
             "order_lifecycle_stage",
             STRING,
-            "By orders: 0, 1, 2-5, more.",
+            f"By order_count: {bounds_of(LIFECYCLE_STAGE_UP_TO)}.",
             accepted=LIFECYCLE_STAGES,
         ),
     ),
@@ -157,17 +175,35 @@ DIM_USER_RFM = Table(
     columns=(
         required("user_id", STRING, "The user."),
         required(
-            "recency_score", INT64, "5: the fifth that bought most recently.", accepted=SCORES
+            "recency_score",
+            INT64,
+            "NTILE(5) over days_since_last_purchase descending, then user_id as text: 5 for the "
+            "fifth that bought most recently.",
+            accepted=SCORES,
         ),
         required(
             "frequency_score",
             INT64,
-            "Fifth of the percent rank of purchases, or of orders.",
+            "By the percent rank p, (buyers with fewer purchases) / (buyers − 1), 0 for a single "
+            "buyer: 1 below 0.2, 2 below 0.4, 3 below 0.6, 4 below 0.8, else 5. Orders count "
+            "instead of purchases where the frequency unit is orders.",
             accepted=SCORES,
         ),
-        required("monetary_score", INT64, "5: the fifth with most revenue.", accepted=SCORES),
+        required(
+            "monetary_score",
+            INT64,
+            "NTILE(5) over total_revenue ascending, then user_id as text: 5 for the fifth with "
+            "most revenue.",
+            accepted=SCORES,
+        ),
         required("rfm_score", INT64, "Sum of the three scores.", minimum=3),
-        required("rfm_segment", STRING, "Segment by the three scores.", accepted=RFM_SEGMENTS),
+        required(
+            "rfm_segment",
+            STRING,
+            "The first that the scores of recency, frequency and monetary value fit: "
+            f"{segments_by_scores()}.",
+            accepted=RFM_SEGMENTS,
+        ),
     ),
     row_checks=(
         RowCheck(
@@ -186,11 +222,18 @@ DIM_PRODUCTS = Table(
     key=("product_id",),
     columns=(
         required("product_id", STRING, "The product."),
-        Column("brand", STRING, "Brand of its most frequent (brand, category_id) pair."),
-        Column("category_id", STRING, "Category of its most frequent (brand, category_id) pair."),
+        Column(
+            "brand",
+            STRING,
+            "Brand of the most frequent (brand, category_id) pair of its events; of equally "
+            "frequent ones the first by brand, then by category_id as a number, NULL last.",
+        ),
+        Column("category_id", STRING, "Category of the same pair."),
         Column("category_code", STRING, "Code of that category in dim_categories."),
         *(
-            Column(level, STRING, f"Part {number} of category_code.")
+            Column(
+                level, STRING, f"Part {number} of category_code, between its dots; NULL where none."
+            )
             for number, level in enumerate(CATEGORY_LEVELS, start=1)
         ),
     ),
@@ -203,9 +246,16 @@ DIM_CATEGORIES = Table(
     key=("raw_category_id",),
     columns=(
         required("raw_category_id", STRING, "category_id of the events."),
-        Column("category_code", STRING, "Most frequent code among its events."),
+        Column(
+            "category_code",
+            STRING,
+            "Most frequent code among its events, NULL only where there is none; of equally "
+            "frequent ones the first.",
+        ),
         *(
-            Column(level, STRING, f"Part {number} of category_code.")
+            Column(
+                level, STRING, f"Part {number} of category_code, between its dots; NULL where none."
+            )
             for number, level in enumerate(CATEGORY_LEVELS, start=1)
         ),
     ),

@@ -21,7 +21,16 @@ from transforms.schema.types import (
     revenue,
     totals,
 )
-from transforms.schema.values import EVENT_TYPES, FUNNEL_STAGES, LENGTH_BUCKETS, QUALITY_TIERS
+from transforms.schema.values import (
+    EVENT_TYPES,
+    FUNNEL_STAGES,
+    LENGTH_BUCKET_UP_TO,
+    LENGTH_BUCKETS,
+    LOW_TIER_BELOW,
+    MEDIUM_TIER_UP_TO,
+    QUALITY_TIERS,
+    bounds_of,
+)
 
 FCT_EVENTS = Table(
     name="fct_events",
@@ -34,10 +43,12 @@ FCT_EVENTS = Table(
         required(
             "event_id",
             STRING,
-            "Lower-case hex MD5 of event_time, event_type, user_id, product_id and user_session, "
-            "joined by |; the event's identity.",
+            "Lower-case hex MD5 of event_time (as YYYY-MM-DD HH:MM:SS), event_type, user_id, "
+            "product_id and user_session, joined by |; the event's identity.",
         ),
-        required("event_time", TIMESTAMP, "When the event happened (UTC, whole seconds)."),
+        required(
+            "event_time", TIMESTAMP, "When it happened (UTC); fractions of a second are cut off."
+        ),
         required("event_date", DATE, "UTC date of event_time."),
         required("event_type", STRING, "What the user did.", accepted=EVENT_TYPES),
         required("user_id", STRING, "Who did it."),
@@ -88,7 +99,8 @@ FCT_SESSIONS = Table(
         required(
             "session_id",
             STRING,
-            "user_session, with _timeout_1, _timeout_2, … after each gap longer than the timeout.",
+            "user_session, with _timeout_1, _timeout_2, … after each gap of more than "
+            "--session_timeout_seconds (3600) between neighbouring events.",
         ),
         required("user_id", STRING, "The session's user: the largest, as text, of its events."),
         required("session_start_time", TIMESTAMP, "Time of the first event (UTC)."),
@@ -105,18 +117,25 @@ FCT_SESSIONS = Table(
         required("reached_view", INT64, "1 where a product was viewed.", accepted=FLAG),
         required("reached_cart", INT64, "1 where a product was carted.", accepted=FLAG),
         required("reached_purchase", INT64, "1 where a product was bought.", accepted=FLAG),
-        required("funnel_stage", STRING, "The furthest stage reached.", accepted=FUNNEL_STAGES),
+        required(
+            "funnel_stage",
+            STRING,
+            "The furthest stage reached: purchase, else cart, else view, else no_activity.",
+            accepted=FUNNEL_STAGES,
+        ),
         required("is_converting_session", INT64, "1 where purchase_count > 0.", accepted=FLAG),
         required(
             "session_quality_tier",
             STRING,
-            "Low: under 150 s or under 3 events; Medium: up to 600 s and 10 events; else High.",
+            f"Low: under {LOW_TIER_BELOW.seconds} seconds or under {LOW_TIER_BELOW.events} events; "
+            f"Medium: of the others, up to {MEDIUM_TIER_UP_TO.seconds} seconds and up to "
+            f"{MEDIUM_TIER_UP_TO.events} events; High: the rest.",
             accepted=QUALITY_TIERS,
         ),
         required(
             "session_length_bucket",
             STRING,
-            "session_length in four classes.",
+            f"By session_length: {bounds_of(LENGTH_BUCKET_UP_TO)} seconds.",
             accepted=LENGTH_BUCKETS,
         ),
     ),
@@ -152,16 +171,28 @@ FCT_ORDERS = Table(
         required(
             "order_id",
             STRING,
-            "Lower-case hex MD5 of user_id, session_id and order_time, joined by |.",
+            "Lower-case hex MD5 of user_id, session_id and order_time (as YYYY-MM-DD HH:MM:SS), "
+            "joined by |.",
         ),
         required("user_id", STRING, "Who bought."),
         required("session_id", STRING, "The fct_sessions row that holds the purchases."),
         required("order_time", TIMESTAMP, "Time of the first purchase (UTC)."),
         required("order_date", DATE, "UTC date of order_time."),
-        required("item_count", INT64, "Purchase events.", minimum=1),
+        required(
+            "item_count",
+            INT64,
+            "Purchase events: those of one user and session, in time order, as long as neighbours "
+            "are at most --order_gap_seconds (1) apart.",
+            minimum=1,
+        ),
         required("product_count", INT64, "Distinct products.", minimum=1),
         revenue("Sum of the purchases.", required=True),
-        required("order_number", INT64, "1 for the user's first order, 2 for the next.", minimum=1),
+        required(
+            "order_number",
+            INT64,
+            "1 for the user's first order, 2 for the next: by order_time, then order_id.",
+            minimum=1,
+        ),
         Column(
             "days_since_previous_order",
             INT64,

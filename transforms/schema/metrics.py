@@ -36,12 +36,24 @@ METRICS_CHURN = Table(
             "All eligible cohorts, or one cohort month.",
             accepted=("cohort_overall", "by_cohort_month"),
         ),
-        required("time_period", STRING, "all_eligible_cohorts, or the month's first day."),
-        count("total_customers", "Customers whose observation window is complete."),
-        count("churned_customers", "Those that did not buy again after the window."),
-        rate("churn_rate", "churned_customers / total_customers, four decimals."),
-        Column("cohort_start", DATE, "Smallest first purchase date."),
-        Column("cohort_end", DATE, "Largest first purchase date."),
+        required(
+            "time_period",
+            STRING,
+            "all_eligible_cohorts, or the first day of the month of first purchase.",
+        ),
+        count(
+            "total_customers",
+            "Customers whose first purchase lies at least --cohort_observation_window_days (90) "
+            "before the latest first purchase of all customers.",
+        ),
+        count(
+            "churned_customers",
+            "Those of them with one purchase (one order where the frequency unit is orders), or "
+            "with no purchase later than that many days after their first.",
+        ),
+        rate("churn_rate", "churned_customers / total_customers, four decimals; NULL without any."),
+        Column("cohort_start", DATE, "Earliest first purchase of these customers."),
+        Column("cohort_end", DATE, "Latest first purchase of these customers."),
     ),
 )
 
@@ -51,12 +63,23 @@ METRICS_FUNNEL = Table(
     grain="one row per dimension and value",
     key=("dimension", "value"),
     columns=(
-        required("dimension", STRING, "What sessions are split by.", accepted=FUNNEL_DIMENSIONS),
-        required("value", STRING, "Value of the dimension; all for overall."),
+        required(
+            "dimension",
+            STRING,
+            "What sessions are split by; the last three are those of the session's user.",
+            accepted=FUNNEL_DIMENSIONS,
+        ),
+        required(
+            "value",
+            STRING,
+            f"Value of the dimension; all for overall, {NO_RFM_SEGMENT} without a purchase.",
+        ),
         required("sessions", INT64, "Sessions.", minimum=1),
         count("sessions_reached_view", "Sessions with a view."),
         count("sessions_reached_cart", "Sessions with an addition to the cart."),
-        count("sessions_reached_purchase", "Sessions with a purchase."),
+        count(
+            "sessions_reached_purchase", "Sessions with a purchase, with or without a cart event."
+        ),
         count("bounced_sessions", "Sessions of one event."),
         count("events", "Events."),
         count("purchases", "Purchases."),
@@ -80,14 +103,19 @@ METRICS_RFM_SEGMENTS = Table(
     grain="one row per RFM segment, and one for the users without a purchase",
     key=("rfm_segment",),
     columns=(
-        required("rfm_segment", STRING, "Segment.", accepted=(*RFM_SEGMENTS, NO_RFM_SEGMENT)),
+        required(
+            "rfm_segment",
+            STRING,
+            f"Segment; {NO_RFM_SEGMENT} for users without a purchase.",
+            accepted=(*RFM_SEGMENTS, NO_RFM_SEGMENT),
+        ),
         required("customers", INT64, "Users.", minimum=1),
         count("churned_customers", "Users with is_churned."),
         count("purchases", "Purchases."),
         count("sessions", "Sessions."),
         revenue("Sum of purchases; 0 where there is none.", required=True),
         rate("churn_rate", "churned_customers / customers."),
-        rate("avg_order_value", "Mean of the users' own avg_order_value."),
+        rate("avg_order_value", "Mean avg_order_value of the users that have one."),
         rate("avg_purchase_count", "Mean purchases of a user."),
         rate("avg_session_count", "Mean sessions of a user."),
         rate("avg_ltv", "Mean customer_ltv of the users that have one."),
@@ -104,14 +132,19 @@ METRICS_CATEGORIES = Table(
     key=("level", "category_lvl_1", "category_lvl_2"),
     columns=(
         required("level", INT64, "1: a top-level category; 2: a subcategory.", accepted=(1, 2)),
-        required("category_lvl_1", STRING, "Top-level category; unknown where there is none."),
+        required(
+            "category_lvl_1",
+            STRING,
+            "Top-level category of the event's product in dim_products; unknown where there is "
+            "none.",
+        ),
         Column("category_lvl_2", STRING, "Subcategory; NULL at level 1 and where there is none."),
         required("events", INT64, "Events.", minimum=1),
         count("views", "Views."),
         count("cart_adds", "Additions to the cart."),
         count("purchases", "Purchases."),
-        required("user_sessions", INT64, "Distinct user_session.", minimum=1),
-        required("users", INT64, "Distinct users.", minimum=1),
+        required("user_sessions", INT64, "Distinct user_session of the events.", minimum=1),
+        required("users", INT64, "Distinct users of the events.", minimum=1),
         revenue("Sum of purchases; 0 where there is none.", required=True),
         rate("purchase_rate", "purchases / events."),
         rate("cart_add_rate", "cart_adds / events."),

@@ -46,7 +46,7 @@ DATA_QUALITY = Table(
     columns=(
         required("run_id", STRING, "The run that was checked."),
         required("table_name", STRING, "The table that was checked."),
-        required("check_name", STRING, "The rule."),
+        required("check_name", STRING, "The rule that its rows, or sums over them, must keep."),
         required(
             "severity",
             STRING,
@@ -72,17 +72,22 @@ PIPELINE_RUNS = Table(
         required(
             "status",
             STRING,
-            "State of the publication; superseded: it died on the way, and another run followed.",
+            "published; publishing: the tables of a BigQuery dataset are being replaced, and may be "
+            "of two runs; superseded: it died on the way, and another run followed.",
             accepted=("publishing", "published", "superseded"),
         ),
-        Column("as_of", DATE, "Date from which days since an activity are counted."),
+        Column(
+            "as_of",
+            DATE,
+            "The day that the run looks back from: --as_of, or the latest event_date.",
+        ),
         required("inputs", STRING, "Input globs, a JSON list."),
         count("rows_read", "Rows of the input."),
         count("events_kept", "Rows of fct_events."),
         count("after_as_of_rows", "Rows dropped because they are of a day after as_of."),
         count("duplicate_rows", "Rows dropped as duplicates."),
         count("multi_brand_product_rows", "Rows dropped for a product of several brands."),
-        count("missing_session_rows", "Rows dropped for want of a session."),
+        count("missing_session_rows", "Rows dropped because user_session is empty."),
         count("rejected_rows", "Rows rejected."),
         required("rejected_by_reason", STRING, "Rejected rows by reason, a JSON object."),
         required("table_rows", STRING, "Rows by table, a JSON object."),

@@ -64,11 +64,19 @@ METRICS_LIFECYCLE = Table(
         rate("retention_rate", "retained_users / active users of the period before."),
         rate("churn_rate", "dormant_users / active users of the period before."),
         rate("quick_ratio", "(new_users + resurrected_users) / dormant_users."),
-        _money("revenue", "Revenue of the active users in the period."),
+        _money("revenue", "Revenue of the active users in the period, for either activity."),
         _money("revenue_new", "That of the new ones."),
         _money("revenue_resurrected", "That of the resurrected ones."),
-        _money("revenue_expansion", "By how much retained users spent more than before."),
-        _money("revenue_contraction", "By how much retained users spent less than before."),
+        _money(
+            "revenue_expansion",
+            "By how much retained users spent more than in the period before, summed over those "
+            "who did.",
+        ),
+        _money(
+            "revenue_contraction",
+            "By how much retained users spent less than in the period before, summed over those "
+            "who did.",
+        ),
         _money("revenue_churned", "What the dormant users spent in the period before."),
         rate(
             "gross_revenue_retention",
@@ -112,11 +120,16 @@ METRICS_ACTIVE_USERS = Table(
         _ACTIVITY,
         required("event_date", DATE, "The last day of the windows."),
         count("daily_users", "Distinct users active that day."),
-        count("weekly_users", "Distinct users active in the 7 days up to it."),
-        count("monthly_users", "Distinct users active in the 28 days up to it."),
-        rate("stickiness", "daily_users / monthly_users."),
-        rate("daily_of_weekly", "daily_users / weekly_users."),
-        rate("weekly_of_monthly", "weekly_users / monthly_users."),
+        count("weekly_users", "Distinct users active in the 7 days that end with it."),
+        count(
+            "monthly_users", "Distinct users active in the 28 days (whole weeks) that end with it."
+        ),
+        rate("stickiness", "daily_users / monthly_users; NULL unless the 28 days are complete."),
+        rate("daily_of_weekly", "daily_users / weekly_users; NULL unless the 7 days are complete."),
+        rate(
+            "weekly_of_monthly",
+            "weekly_users / monthly_users; NULL unless the 28 days are complete.",
+        ),
         required("weekly_is_complete", BOOL, "True where the data has all of the 7 days."),
         required("monthly_is_complete", BOOL, "True where the data has all of the 28 days."),
     ),
@@ -165,8 +178,9 @@ METRICS_COHORT_RETENTION = Table(
         required(
             "method",
             STRING,
-            "What a window is: a period of the calendar; so many days (7 or 30) since the start; "
-            "or the days 0, 1-7, 8-30, 31-60, 61-90, 91-180, 181-365 since the start.",
+            "What window n is: calendar: the n-th week or month after that of the start; rolling: "
+            "days n·L to (n+1)·L − 1 since the start, L = 7 or 30; bracket: the n-th of the days "
+            "0, 1-7, 8-30, 31-60, 61-90, 91-180, 181-365 since the start.",
             accepted=RETENTION_METHODS,
         ),
         required("period", STRING, "Length of the windows; day for brackets.", accepted=PERIODS),
@@ -180,7 +194,9 @@ METRICS_COHORT_RETENTION = Table(
         required("cohort_users", INT64, "Users of the cohort.", minimum=1),
         count("eligible_users", "Those of them whose window ends by as_of."),
         count("retained_users", "Eligible users active in the window."),
-        count("retained_later_users", "Eligible users active in the window or after it."),
+        count(
+            "retained_later_users", "Eligible users active in the window or after it, up to as_of."
+        ),
         count("purchases", "Purchases of eligible users in the window."),
         count("orders", "Orders of eligible users in the window."),
         _money("revenue", "Revenue of eligible users in the window."),

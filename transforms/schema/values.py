@@ -44,6 +44,19 @@ LENGTH_BUCKET_UP_TO: Final[Mapping[str, int | None]] = MappingProxyType(
 
 LENGTH_BUCKETS: Final = tuple(LENGTH_BUCKET_UP_TO)
 
+
+def bounds_of(classes: Mapping[str, int | None]) -> str:
+    """The classes as text, each with the most that it holds.
+
+    >>> bounds_of({"few": 2, "many": None})
+    'few up to 2, many above'
+    """
+    return ", ".join(
+        f"{name} above" if most is None else f"{name} up to {most}"
+        for name, most in classes.items()
+    )
+
+
 ACTIVITY_STATUSES: Final = ("active", "declining", "at_risk", "churned", "prospect")
 
 LIFECYCLE_STAGE_UP_TO: Final[Mapping[str, int | None]] = MappingProxyType(
@@ -85,6 +98,20 @@ SEGMENT_RULES: Final = (
     SegmentRule("Needs Attention"),
 )
 """The first rule that fits decides; the last one fits all."""
+
+
+def segments_by_scores() -> str:
+    """The rules of the segments as text."""
+
+    def scores(smallest: int, largest: int) -> str:
+        return str(smallest) if smallest == largest else f"{smallest}-{largest}"
+
+    rules = (
+        f"{segment} {' '.join(scores(*bounds) for bounds in ranges)}"
+        for segment, *ranges in SEGMENT_RULES
+    )
+    return "; ".join(rules)
+
 
 RFM_SEGMENTS: Final = (
     "Champions",

@@ -23,7 +23,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check format bench coverage template-check test-portable prism lock upgrade clean
+.PHONY: help setup run test check format docs bench coverage template-check test-portable prism lock upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ check: $(INSTALLED) ## check format, lint, types; run all tests
 format: $(INSTALLED) ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## write docs/tables.md and the README's list of tables
+	$(BIN)/python -m pipelines.docs
 
 bench: $(INSTALLED) ## compare with DuckDB, Polars and row-wise Beam
 	$(BIN)/python -m benchmarks.run

@@ -135,7 +135,7 @@ FCT_SESSIONS = Table(
         required(
             "session_length_bucket",
             STRING,
-            f"By session_length: {bounds_of(LENGTH_BUCKET_UP_TO)} seconds.",
+            f"By session_length, in seconds: {bounds_of(LENGTH_BUCKET_UP_TO)}.",
             accepted=LENGTH_BUCKETS,
         ),
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
 
 from transforms.schema.types import (
@@ -30,10 +32,17 @@ from transforms.schema.values import (
     SCORES,
 )
 
+_AS_THEN: Final = "What a run with as_of at the snapshots of the version gives in"
+
+
 _VALIDITY = (
     required("user_id", STRING, "The user."),
-    required("valid_from", DATE, "First snapshot date of the version."),
-    Column("valid_to", DATE, "The snapshot date after its last one; NULL if that is as_of."),
+    required("valid_from", DATE, "First snapshot date of the version: it was so from here on."),
+    Column(
+        "valid_to",
+        DATE,
+        "The snapshot date after its last one, not part of it; NULL for the version of as_of.",
+    ),
     required("is_current", BOOL, "True where the version is that of as_of."),
 )
 
@@ -54,15 +63,16 @@ SNAP_USER_RFM = Table(
     large=True,
     columns=(
         *_VALIDITY,
-        required(
-            "recency_score", INT64, "5: the fifth that bought most recently.", accepted=SCORES
-        ),
-        required(
-            "frequency_score", INT64, "Fifth of the percent rank of purchases.", accepted=SCORES
-        ),
-        required("monetary_score", INT64, "5: the fifth with most revenue.", accepted=SCORES),
+        required("recency_score", INT64, f"{_AS_THEN} dim_user_rfm.", accepted=SCORES),
+        required("frequency_score", INT64, f"{_AS_THEN} dim_user_rfm.", accepted=SCORES),
+        required("monetary_score", INT64, f"{_AS_THEN} dim_user_rfm.", accepted=SCORES),
         required("rfm_score", INT64, "Sum of the three scores.", minimum=3),
-        required("rfm_segment", STRING, "Segment by the three scores.", accepted=RFM_SEGMENTS),
+        required(
+            "rfm_segment",
+            STRING,
+            f"Segment of these scores. {_AS_THEN} dim_user_rfm.",
+            accepted=RFM_SEGMENTS,
+        ),
         Column(
             "previous_segment",
             STRING,
@@ -95,7 +105,7 @@ SNAP_USER_STATUS = Table(
         required(
             "activity_status",
             STRING,
-            "How long ago the user last bought; prospect without a purchase.",
+            f"{_AS_THEN} dim_users.",
             accepted=ACTIVITY_STATUSES,
         ),
         required("is_churned", INT64, "1 where activity_status is churned.", accepted=FLAG),
@@ -105,7 +115,7 @@ SNAP_USER_STATUS = Table(
         required(
             "customer_lifecycle_stage",
             STRING,
-            "By purchases, or orders: 0, 1, 2-5, more.",
+            f"{_AS_THEN} dim_users.",
             accepted=LIFECYCLE_STAGES,
         ),
         Column(

@@ -201,7 +201,10 @@ METRICS_COHORT_RETENTION = Table(
         count("orders", "Orders of eligible users in the window."),
         _money("revenue", "Revenue of eligible users in the window."),
         _money("base_revenue", "Revenue of eligible users in their window 0."),
-        _money("cumulative_revenue", "Revenue of eligible users from the start to its end."),
+        _money(
+            "cumulative_revenue",
+            "Revenue of eligible users from their start to the end of the window.",
+        ),
         rate("retention_rate", "retained_users / eligible_users."),
         rate("unbounded_retention_rate", "retained_later_users / eligible_users."),
         rate("revenue_retention_rate", "revenue / base_revenue."),

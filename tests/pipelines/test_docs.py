@@ -123,7 +123,11 @@ def test_commands_options_and_files_exist(path):
     assert set(re.findall(r"(?<![\w/])make ([a-z][a-z-]+)(?=[` \n])", code(text))) <= targets
     for module in re.findall(r"python -m ((?:pipelines|benchmarks)[\w.]*)", text):
         assert importlib.util.find_spec(module), module
-    if path.name not in ("bigquery.md", "dataflow.md", "performance.md"):  # full of other programs' options
+    if path.name not in (
+        "bigquery.md",
+        "dataflow.md",
+        "performance.md",
+    ):  # full of other programs' options
         options = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9_]*)(?![\w-])", text))
         assert options <= {*DEFAULTS, *OF_BEAM, *OF_OTHER_COMMANDS}
     for name in re.findall(r"`((?:pipelines|transforms|tests|benchmarks|docs)/[\w./-]*)`", text):

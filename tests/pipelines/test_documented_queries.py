@@ -1,0 +1,48 @@
+"""The queries of docs/customers-over-time.md, read out of it and run."""
+
+import re
+from collections.abc import Iterator
+
+import duckdb
+import pytest
+
+from pipelines import customer_analytics, docs, generate_events
+from tests.pipelines.running import arguments
+
+TEXT = (docs.ROOT / "docs/customers-over-time.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+QUERIES = [block for block in BLOCKS if block.startswith("SELECT")]
+(VALID_ON_A_DAY,) = set(BLOCKS) - set(QUERIES)
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse of seven months in small."""
+    folder = tmp_path_factory.mktemp("warehouse")
+    events, output = folder / "events.csv", folder / "warehouse"
+    generate_events.main(["--rows", "20000", "--seed", "1", "--output", str(events)])
+    assert customer_analytics.main(arguments([events], output)) == 0
+    with duckdb.connect(str(output / "warehouse.duckdb"), read_only=True) as connection:
+        connection.execute("SET file_search_path = ?", [str(output)])
+        yield connection
+
+
+def test_there_are_five():
+    assert len(QUERIES) == 5
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: re.findall(r"FROM (\w+)", query)[-1])
+def test_a_query_answers(warehouse, query):
+    answer = warehouse.sql(query).pl()
+    assert answer.height > 0
+    assert [name for name in answer.columns if answer[name].null_count() == answer.height] == []
+
+
+def test_a_user_has_one_version_on_a_day(warehouse):
+    versions, users = warehouse.sql(
+        f"SELECT count(*), count(DISTINCT user_id) FROM snap_user_rfm WHERE {VALID_ON_A_DAY}"
+    ).fetchall()[0]
+    buyers = warehouse.sql(
+        "SELECT count(*) FROM dim_users WHERE first_purchase_date <= DATE '2020-01-26'"
+    ).fetchall()[0][0]  # a Sunday, the last snapshot by then
+    assert versions == users == buyers > 0

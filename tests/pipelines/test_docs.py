@@ -24,6 +24,7 @@ OF_BEAM = {
 OF_OTHER_COMMANDS = {
     *("check", "help", "version"),
     *("warehouse", "export"),  # pipelines.report
+    "force",  # bq
     *("rows", "contenders"),  # benchmarks.run
 }
 WRITTEN = [

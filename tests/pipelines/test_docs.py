@@ -9,8 +9,9 @@ import pytest
 
 from pipelines import docs
 from pipelines.options import OPTIONS
-from transforms.rules import Rules
+from transforms.ingest.files import RANGE_BYTES
 from transforms.schema import TABLES, TABLES_BY_NAME
+from transforms.shuffle.sizing import SHARD_BYTES
 
 MOST_CHARACTERS = 1024  # of a description in BigQuery
 DEFAULTS = {option.name: option.default for option in OPTIONS}
@@ -100,8 +101,23 @@ def test_descriptions_fit_into_bigquery_and_name_the_defaults_of_options(table):
     for column in table.columns:
         assert len(column.description) <= MOST_CHARACTERS
         for option, default in re.findall(r"--(\w+) \((\w+)\)", column.description):
-            known = DEFAULTS | {"order_gap_seconds": Rules().order_gap_seconds}
-            assert str(known[option]) == default, column.name
+            assert str(DEFAULTS[option]) == default, column.name
+
+
+def test_sizes_are_those_of_the_code():
+    for name in ("architecture", "dataflow", "decisions/0004-shards-as-keys"):
+        text = " ".join((docs.ROOT / f"docs/{name}.md").read_text(encoding="utf-8").split())
+        assert f"{SHARD_BYTES >> 20} MB of CSV" in text, name
+    assert f"ranges of {RANGE_BYTES >> 20} MB" in " ".join(
+        (docs.ROOT / "docs/dataflow.md").read_text(encoding="utf-8").split()
+    )
+
+
+def test_every_room_is_described():
+    text = (docs.ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (docs.ROOT / "transforms").glob("*/__init__.py")}
+    assert rooms
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == rooms
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=named)

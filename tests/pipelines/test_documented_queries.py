@@ -1,4 +1,4 @@
-"""The queries of docs/customers-over-time.md, read out of it and run."""
+"""The queries of docs/customers-over-time.md and of the README, read out of them and run."""
 
 import re
 from collections.abc import Iterator
@@ -13,6 +13,8 @@ TEXT = (docs.ROOT / "docs/customers-over-time.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 QUERIES = [block for block in BLOCKS if block.startswith("SELECT")]
 (VALID_ON_A_DAY,) = set(BLOCKS) - set(QUERIES)
+README = (docs.ROOT / docs.README).read_text(encoding="utf-8")
+(FIRST_QUERY,) = re.findall(r"\.sql\('''(.*?)'''\)", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,9 @@ def test_there_are_five():
     assert len(QUERIES) == 5
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: re.findall(r"FROM (\w+)", query)[-1])
+@pytest.mark.parametrize(
+    "query", [FIRST_QUERY, *QUERIES], ids=lambda query: re.findall(r"FROM (\w+)", query)[-1]
+)
 def test_a_query_answers(warehouse, query):
     answer = warehouse.sql(query).pl()
     assert answer.height > 0

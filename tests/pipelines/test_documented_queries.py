@@ -1,4 +1,4 @@
-"""The queries of docs/customers-over-time.md and of the README, read out of them and run."""
+"""The queries of documents, read out of them and run."""
 
 import re
 from collections.abc import Iterator
@@ -9,10 +9,17 @@ import pytest
 from pipelines import customer_analytics, docs, generate_events
 from tests.pipelines.running import arguments
 
-TEXT = (docs.ROOT / "docs/customers-over-time.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-QUERIES = [block for block in BLOCKS if block.startswith("SELECT")]
-(VALID_ON_A_DAY,) = set(BLOCKS) - set(QUERIES)
+
+def blocks(name):
+    """The blocks of SQL in a document."""
+    text = (docs.ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"^```sql\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+OVER_TIME = blocks("docs/customers-over-time.md")
+QUERIES = [block for block in OVER_TIME if block.startswith("SELECT")]
+(VALID_ON_A_DAY,) = set(OVER_TIME) - set(QUERIES)
+OF_RUNBOOK = [block for block in blocks("docs/runbook.md") if block.startswith("SELECT")]
 README = (docs.ROOT / docs.README).read_text(encoding="utf-8")
 (FIRST_QUERY,) = re.findall(r"\.sql\('''(.*?)'''\)", README, re.DOTALL)
 
@@ -40,6 +47,11 @@ def test_a_query_answers(warehouse, query):
     answer = warehouse.sql(query).pl()
     assert answer.height > 0
     assert [name for name in answer.columns if answer[name].null_count() == answer.height] == []
+
+
+@pytest.mark.parametrize("query", OF_RUNBOOK, ids=("rejected", "failed"))
+def test_a_query_of_the_runbook_is_understood(warehouse, query):
+    assert warehouse.sql(query).columns  # of a sound run it has no rows
 
 
 def test_a_user_has_one_version_on_a_day(warehouse):

@@ -72,8 +72,8 @@ PIPELINE_RUNS = Table(
         required(
             "status",
             STRING,
-            "published; publishing: the tables of a BigQuery dataset are being replaced, and may be "
-            "of two runs; superseded: it died on the way, and another run followed.",
+            "published; publishing: the tables of a BigQuery dataset are being replaced, and may "
+            "be of two runs; superseded: it died on the way, and another run followed.",
             accepted=("publishing", "published", "superseded"),
         ),
         Column(

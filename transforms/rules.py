@@ -26,7 +26,10 @@ MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
 TABLE_GROUPS: Final = ("time",)
-"""The groups of tables that a run can leave out."""
+"""The groups of tables that `--without` leaves out."""
+
+HISTORY_GROUP: Final = "history"
+"""The group of the tables of history, which go with `time` or by `--history none`."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ class Rules:
     thresholds: UserThresholds = field(default_factory=UserThresholds)
 
     @property
+    def left_out(self) -> frozenset[str]:
+        """The groups of tables that the run does not make, as the schema names them."""
+        is_kept = self.history != "none" and "time" not in self.without
+        return self.without if is_kept else self.without | {HISTORY_GROUP}
+
+    @property
     def has_history(self) -> bool:
         """Whether the states of customers are kept."""
-        return self.history != "none" and "time" not in self.without
+        return HISTORY_GROUP not in self.left_out

@@ -12,7 +12,7 @@ from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.rules import Rules, UserThresholds
-from transforms.schema import REJECTED_ROWS
+from transforms.schema import REJECTED_ROWS, TABLES
 
 THRESHOLDS = {
     "churn_threshold_days": "churn_days",
@@ -49,6 +49,13 @@ def product_tables(
     tables = tables_of_batch(
         batch, names, rules, session_shards=session_shards, user_shards=user_shards
     )
-    return {name: table.to_arrow() for name, table in tables.items()} | {
-        "rejected_rows": pl.concat([_NONE_REJECTED, *rejected]).to_arrow()
+    left_out = {  # for the oracle, they are empty
+        table.name: table.empty_frame().to_arrow()
+        for table in TABLES
+        if table.group in rules.left_out
     }
+    return (
+        left_out
+        | {name: table.to_arrow() for name, table in tables.items()}
+        | {"rejected_rows": pl.concat([_NONE_REJECTED, *rejected]).to_arrow()}
+    )

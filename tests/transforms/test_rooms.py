@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "transforms"
-EVERYBODY = {"errors", "version"}
+EVERYBODY = {"errors", "owned_files", "version"}
 MAY_IMPORT = {
     "errors": set(),
+    "owned_files": set(),
     "version": set(),
     "rules": {"schema"},
     "schema": set(),

@@ -144,7 +144,7 @@ COLUMNS = {
         after_as_of_rows INT64!,
         duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
         rejected_rows INT64!, rejected_by_reason STRING!, table_rows STRING!, options STRING!,
-        code_version STRING!""",
+        code_version STRING!, input_fingerprint STRING""",
 }
 KEYS = {
     "fct_events": ("event_id",),

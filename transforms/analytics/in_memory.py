@@ -137,7 +137,7 @@ def tables_of_batch(
                 *(rows.cast(table.polars_schema()) for rows in tables[table.name]),
             ]
         )
-        for table in tables_without(rules.without)
+        for table in tables_without(rules.left_out)
         if not table.appended
     }
 

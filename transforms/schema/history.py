@@ -55,7 +55,7 @@ _VALIDITY_CHECKS = (
 
 SNAP_USER_RFM = Table(
     name="snap_user_rfm",
-    group="time",
+    group="history",
     grain="one row per user and version of the scores: a run of snapshots at which they are equal",
     key=("user_id", "valid_from"),
     partition_by="valid_from",
@@ -94,7 +94,7 @@ SNAP_USER_RFM = Table(
 
 SNAP_USER_STATUS = Table(
     name="snap_user_status",
-    group="time",
+    group="history",
     grain="one row per user and version: a run of snapshots at which status and sums are equal",
     key=("user_id", "valid_from"),
     partition_by="valid_from",
@@ -149,7 +149,7 @@ SNAP_USER_STATUS = Table(
 
 METRICS_SEGMENT_HISTORY = Table(
     name="metrics_segment_history",
-    group="time",
+    group="history",
     grain="one row per snapshot date, dimension and value with a customer",
     key=("snapshot_date", "dimension", "value"),
     columns=(
@@ -177,7 +177,7 @@ METRICS_SEGMENT_HISTORY = Table(
 
 METRICS_SEGMENT_MIGRATION = Table(
     name="metrics_segment_migration",
-    group="time",
+    group="history",
     grain="one row per complete period, dimension, value before and value after that occur",
     key=("period", "snapshot_date", "dimension", "from_value", "to_value"),
     columns=(

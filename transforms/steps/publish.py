@@ -84,7 +84,7 @@ class AuditAndPublish(beam.DoFn):
         frames = collect_frames(self._store, audit)
         counts = total_counts(frames.get("counts", counted({})))
         require_events(counts, allow_empty=run.allow_empty)
-        tables = tables_without(run.rules.without)
+        tables = tables_without(run.rules.left_out)
         checks = quality_table(
             run.run_id,
             [
@@ -108,7 +108,7 @@ class AuditAndPublish(beam.DoFn):
         """Write the report beside the staged tables, of those that are small."""
         tables = {
             table.name: read_staged(table, files)
-            for table in tables_without(self._run.rules.without)
+            for table in tables_without(self._run.rules.left_out)
             if not table.large
         }
         path = FileSystems.join(self._run.staging, REPORT)

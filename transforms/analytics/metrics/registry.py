@@ -34,7 +34,7 @@ PARTIALS: Final[Mapping[str, Partial]] = MappingProxyType(
 
 def metrics_of(rules: Rules) -> list[Metric]:
     """The metrics that a run computes."""
-    return [metric for metric in METRICS if metric.table.group not in rules.without]
+    return [metric for metric in METRICS if metric.table.group not in rules.left_out]
 
 
 def partials_of(source: Source, shard: Any, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:

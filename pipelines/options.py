@@ -34,19 +34,19 @@ class UsageError(Exception):
     """The command is wrong; the message says what and how to put it right."""
 
 
-def _whole(unit: str, most: int) -> dict[str, Any]:
-    """What an option of a whole number is like: from 1 to a most, of a unit."""
+def _whole(unit: str, most: int, least: int = 1) -> dict[str, Any]:
+    """What an option of a whole number is like: from 0 or 1 to a most, of a unit."""
 
     def parse(text: str) -> int:
         value = int(text)
-        if not 1 <= value <= most:
+        if not least <= value <= most:
             raise ValueError
         return value
 
     return {
         "parse": parse,
-        "expected": f"a whole number{unit}, from 1 to {most:,}",
-        "pattern": f"^({pattern_up_to(most)})$",
+        "expected": f"a whole number{unit}, from {least} to {most:,}",
+        "pattern": f"^({'' if least else '0|'}{pattern_up_to(most)})$",
     }
 
 
@@ -350,7 +350,7 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds between neighbouring purchases of a session beyond which the next order starts.",
         "5",
         default=_RULES.order_gap_seconds,
-        **_whole(" of seconds", MOST_SECONDS),
+        **_whole(" of seconds", MOST_SECONDS, least=0),
     ),
     Option(
         "frequency_unit",

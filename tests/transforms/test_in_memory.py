@@ -1,15 +1,42 @@
 """All tables of random input against plain SQL, on any number of shards."""
 
 import tempfile
+from datetime import date
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracle.compare import assert_tables_equal
+from tests.oracle.examples import csv_text
+from tests.oracle.grammar import parse_event_time
 from tests.oracle.oracle import oracle_tables
 from tests.oracle.product import product_tables
 from tests.oracle.strategies import csv_bytes, runs
+
+
+@settings(max_examples=40, deadline=None)
+@given(run=runs())
+def test_as_of_gives_the_past_as_it_was(run):
+    """Rows after it change nothing, in no table."""
+    rows, options = run
+    last = options.pop("as_of", None) or date(2019, 10, 20)
+    early = [row for row in rows if day_of(row) is None or day_of(row) <= last]
+    with tempfile.TemporaryDirectory() as folder:
+        tables = []
+        for name, some in (("all.csv", rows), ("early.csv", early)):
+            path = Path(folder) / name
+            path.write_text(csv_text(some), encoding="utf-8")
+            tables.append(product_tables([path], as_of=last, **options))
+    for of_run in tables:
+        del of_run["rejected_rows"]
+    assert_tables_equal(*tables)
+
+
+def day_of(row):
+    """The UTC date of a row; None of one that is rejected."""
+    time = parse_event_time(row["event_time"])
+    return None if time is None else time.date()
 
 
 @settings(max_examples=60, deadline=None)

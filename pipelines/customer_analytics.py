@@ -52,6 +52,7 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         "RejectedRows": parsed.rejected,
         "Sessions": sessions.tables,
         "Catalogue": catalogue.tables,
+        "UserDays": users.day_tables,
         "Users": users.tables,
         "Metrics": metrics.tables,
     }

@@ -30,13 +30,13 @@ STAGES = {
     "Users": """
         ShuffleUsers CombineUsers StartBrackets BracketRanks FindRankCandidates
         StartRanks ResolveRanks PartitionExposures UsersAndExposures GroupUsers DescribeUsers
-        Tables Partials
+        Partials
     """,
     "AllPartials": "",
     "AddPartials": "Add Store",
     "Metrics": "Start ComputeMetrics",
     "Publish": """
-        StageRejectedRows StageSessions StageCatalogue StageUsers StageMetrics AllFiles
+        StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics AllFiles
         AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
     """,
 }

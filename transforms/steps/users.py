@@ -244,10 +244,13 @@ class DescribedUserShards(NamedTuple):
     """What is made of the users.
 
     Attributes:
-        tables: Rows of the tables of users.
+        day_tables: Rows of fct_orders and fct_user_days.
+        tables: Rows of the other tables of users. (Joined with those, they would not be staged
+            where they are made, but be kept by the engine until all are.)
         partials: Partial aggregates, and "checks".
     """
 
+    day_tables: beam.PCollection[TableBatch]
     tables: beam.PCollection[TableBatch]
     partials: beam.PCollection[NamedFrame]
 
@@ -310,7 +313,8 @@ class BuildUsers(beam.PTransform[Any, Any]):
             ).with_outputs(DescribeUsers.PARTIALS, main="tables")
         )
         return DescribedUserShards(
-            (combined[CombineUsers.TABLES], described.tables) | "Tables" >> beam.Flatten(),
+            combined[CombineUsers.TABLES],
+            described.tables,
             (combined[CombineUsers.PARTIALS], described[DescribeUsers.PARTIALS])
             | "Partials" >> beam.Flatten(),
         )

@@ -1,4 +1,4 @@
-"""Page 4: product categories, for all or for one top-level category."""
+"""Product categories, for all or for one top-level category."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,17 @@ from typing import Any
 import polars as pl
 
 from pipelines.report import charts, formatting, parts
-from pipelines.report.models import Chart, Column, Figure, Measure, Page, Row, Table, with_choice
+from pipelines.report.models import (
+    Chart,
+    Column,
+    Control,
+    Figure,
+    Measure,
+    Page,
+    Row,
+    Table,
+    with_choice,
+)
 
 SHOWN_CATEGORIES = 300
 """Top-level categories on the page, by revenue; more would make the file too large."""
@@ -51,15 +61,18 @@ def categories_page(tables: Mapping[str, pl.DataFrame]) -> Page:
     """Return the page with a choice of the top-level category."""
     categories = _categories(tables)
     names = [row["category_lvl_1"] for row in categories.tops]
+    keys = ["", *_keys(names)]
     return with_choice(
         {
             key: _page(categories, selected)
-            for key, selected in zip(["", *_keys(names)], [None, *categories.tops], strict=True)
+            for key, selected in zip(keys, [None, *categories.tops], strict=True)
         },
         choice_id="category",
-        label="Category",
-        texts=["All categories", *names],
-        as_buttons=False,
+        control=Control(
+            "Category",
+            list(zip(keys, ["All categories", *names], strict=True)),
+            as_buttons=False,
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""The three kinds of chart of the report: what each is, as Vega, and the rows that it draws.
+"""The kinds of chart of the report: what each is, as Vega, and the rows that it draws.
 
 Every chart reads the data set `rows`, given apart, so that the page can exchange it. All text is
 formatted in Python. Colours are CSS variables of the page: its theme is the chart's theme.
@@ -150,9 +150,8 @@ def bars(measure: str, label_width: int) -> Row:
 
 def trend_row(at: date, value: Any, text: str, period: str, *, is_complete: bool) -> Row:
     """Return a row of `trend`; `period` is its name in the tooltip."""
-    midnight = datetime(at.year, at.month, at.day, tzinfo=UTC)
     return {
-        "at": (midnight - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1),
+        "at": _milliseconds(at),
         "value": None if value is None else float(value),
         "text": text,
         "period": period,
@@ -160,17 +159,44 @@ def trend_row(at: date, value: Any, text: str, period: str, *, is_complete: bool
     }
 
 
+def _milliseconds(at: date) -> int:
+    """Return a date as Vega has it: from 1970, at midnight UTC."""
+    midnight = datetime(at.year, at.month, at.day, tzinfo=UTC)
+    return (midnight - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
 def _date_axis(days: int) -> Row:
-    """Return how the dates of a range of so many days are ticked and written."""
+    """Return the axis of dates of a range of so many days."""
     spans = (
         (9, "day", "utcFormat(datum.value, '%-d %b')"),
         (100, "week", "utcFormat(datum.value, '%-d %b')"),
         (800, "month", "utcFormat(datum.value, utcmonth(datum.value) == 0 ? '%Y' : '%b')"),
     )
-    for longest, interval, text in spans:
+    ticks: Row = {"tickCount": {"interval": "year", "step": 1}, "format": "%Y"}
+    for longest, interval, text in reversed(spans):
         if days <= longest:
-            return {"tickCount": {"interval": interval, "step": 1}, "encode": _labels(text)}
-    return {"tickCount": {"interval": "year", "step": 1}, "format": "%Y"}
+            ticks = {"tickCount": {"interval": interval, "step": 1}, "encode": _labels(text)}
+    return {
+        "scale": "x",
+        "orient": "bottom",
+        "labelOverlap": "greedy",
+        "labelSeparation": 14,
+        "labelFlush": True,
+        **ticks,
+    }
+
+
+def _value_axis(kind: Kind) -> Row:
+    """Return the axis of the values, with a grid."""
+    return {
+        "scale": "y",
+        "orient": "left",
+        "grid": True,
+        "tickCount": 4,
+        **({"tickMinStep": 1} if kind == "count" else {}),
+        "labelOverlap": True,
+        "encode": _labels(_RATE_LABELS if kind == "rate" else _AMOUNT_LABELS),
+    }
 
 
 def trend(measure: str, kind: Kind, days: int, height: int) -> Row:
@@ -249,23 +275,8 @@ def trend(measure: str, kind: Kind, days: int, height: int) -> Row:
             },
         ],
         axes=[
-            {
-                "scale": "x",
-                "orient": "bottom",
-                "labelOverlap": "greedy",
-                "labelSeparation": 14,
-                "labelFlush": True,
-                **_date_axis(days),
-            },
-            {
-                "scale": "y",
-                "orient": "left",
-                "grid": True,
-                "tickCount": 4,
-                **({"tickMinStep": 1} if kind == "count" else {}),
-                "labelOverlap": True,
-                "encode": _labels(_RATE_LABELS if kind == "rate" else _AMOUNT_LABELS),
-            },
+            _date_axis(days),
+            _value_axis(kind),
         ],
         marks=[
             _mark("area", "rows", area),
@@ -282,21 +293,22 @@ class Cell(NamedTuple):
 
     column: str
     row: str
-    value: Decimal | int | None
+    value: Decimal | float | None
     label: str
     tooltip: str
 
 
-def heatmap_rows(cells: Sequence[Cell]) -> list[Row]:
+def heatmap_rows(cells: Sequence[Cell], largest: float | None = None) -> list[Row]:
     """Return rows of `heatmap` with a colour step each.
 
     Steps are equal in the square root of the value, so that small cells differ too; nothing and
-    zero have step 0.
+    zero have step 0. The last step begins below `largest`, by default the largest value.
     """
-    largest = float(max((cell.value for cell in cells if cell.value is not None), default=0))
+    if largest is None:
+        largest = float(max((cell.value for cell in cells if cell.value is not None), default=0))
     rows = []
     for cell in cells:
-        share = float(cell.value) / largest if cell.value else 0
+        share = min(1, float(cell.value) / largest) if cell.value and largest else 0
         step = ceil(sqrt(share) * RAMP_STEPS)
         rows.append(
             {
@@ -311,11 +323,24 @@ def heatmap_rows(cells: Sequence[Cell]) -> list[Row]:
     return rows
 
 
-def heatmap(measure: str, column_title: str, row_title: str, step: int) -> Row:
-    """Return a grid in the order of the rows, each cell with its label.
+def heatmap(
+    measure: str,
+    column_title: str,
+    row_title: str,
+    step: int,
+    *,
+    order: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Row:
+    """Return a grid of cells, each with its label.
 
-    Without a column title the columns are names; these are written one word per line.
+    Without a column title the columns are names; these are written one word per line. `order` has
+    the columns and the rows that there are, also without a cell; by default they are those of the
+    cells, in their order.
     """
+    columns: Any = {"data": "rows", "field": "column"}
+    rows: Any = {"data": "rows", "field": "row"}
+    if order is not None:
+        columns, rows = map(list, order)
     tooltip = _tooltip(
         {row_title or " ": "row", column_title or "  ": "column", measure: "tooltip"}
     )
@@ -346,13 +371,13 @@ def heatmap(measure: str, column_title: str, row_title: str, step: int) -> Row:
             {
                 "name": "x",
                 "type": "band",
-                "domain": {"data": "rows", "field": "column"},
+                "domain": columns,
                 "range": "width",
             },
             {
                 "name": "y",
                 "type": "band",
-                "domain": {"data": "rows", "field": "row"},
+                "domain": rows,
                 "range": {"step": step},
             },
         ],
@@ -374,4 +399,321 @@ def heatmap(measure: str, column_title: str, row_title: str, step: int) -> Row:
             },
         ],
         marks=[_mark("rect", "rows", cell), _mark("text", "rows", label)],
+    )
+
+
+class Series(NamedTuple):
+    """One of the parts or lines of a chart: its name in the legend and its colour."""
+
+    name: str
+    colour: str
+
+
+def series_row(x: date | str, period: str, values: Sequence[Any], texts: Mapping[str, str]) -> Row:
+    """Return a row of `columns`, `areas` or `lines`: a value of each series at a place.
+
+    Args:
+        x: The date, or of `columns` the label of the column.
+        period: The place's name in the tooltip.
+        values: A number or None per series, in their order.
+        texts: What else the tooltip says, by title.
+    """
+    return {
+        "at": x if isinstance(x, str) else _milliseconds(x),
+        "values": [None if value is None else float(value) for value in values],
+        "tooltip": {" ": period, **texts},
+    }
+
+
+def columns(series: Sequence[Series], kind: Kind, height: int) -> Row:
+    """Return stacked columns: values above zero upwards, those below it downwards."""
+    part = {
+        "x": {"scale": "x", "field": "at"},
+        "width": {"scale": "x", "band": 1},
+        "y": {"scale": "y", "field": "low"},
+        "y2": {"scale": "y", "field": "high"},
+        "fill": {"scale": "colour", "field": "name"},
+    }
+    zero = {
+        "x": {"value": 0},
+        "x2": {"signal": "width"},
+        "y": {"scale": "y", "value": 0},
+        "stroke": {"value": "var(--muted)"},
+    }
+    strip = {"x": {"scale": "x", "field": "at"}, "width": {"scale": "x", "band": 1}}
+    return _of_series(
+        series,
+        height,
+        transform=[_stack()],
+        scales=[
+            {
+                "name": "x",
+                "type": "band",
+                "domain": {"data": "rows", "field": "at"},
+                "range": "width",
+                "paddingInner": 0.25,
+                "paddingOuter": 0.15,
+            },
+            _stacked_scale(),
+        ],
+        axes=[
+            {"scale": "x", "orient": "bottom", "labelOverlap": "greedy", "labelSeparation": 10},
+            _value_axis(kind),
+        ],
+        marks=[_mark("rect", "parts", part), {"type": "rule", "encode": {"update": zero}}],
+        strip=strip,
+    )
+
+
+def areas(series: Sequence[Series], kind: Kind, days: int, height: int) -> Row:
+    """Return stacked areas over time."""
+    area = {
+        "x": {"scale": "x", "field": "at"},
+        "y": {"scale": "y", "field": "low"},
+        "y2": {"scale": "y", "field": "high"},
+        "fill": {"scale": "colour", "field": "name"},
+        "stroke": {"value": "var(--surface)"},
+        "strokeWidth": {"value": 0.75},
+    }
+    return _of_series(
+        series,
+        height,
+        transform=[_stack()],
+        scales=[_time_scale(), _stacked_scale()],
+        axes=[_date_axis(days), _value_axis(kind)],
+        marks=[_by_series("area", area)],
+        strip=_strip_of_time(),
+    )
+
+
+def lines(series: Sequence[Series], kind: Kind, days: int, height: int) -> Row:
+    """Return lines over time; where a value is missing, the line breaks."""
+    line = {
+        "x": {"scale": "x", "field": "at"},
+        "y": {"scale": "y", "field": "value"},
+        "defined": {"signal": _HAS_VALUE},
+        "stroke": {"scale": "colour", "field": "name"},
+        "strokeWidth": {"value": 2},
+    }
+    return _of_series(
+        series,
+        height,
+        transform=[],
+        scales=[
+            _time_scale(),
+            {
+                "name": "y",
+                "type": "linear",
+                "domain": {"data": "parts", "field": "value"},
+                "domainMin": 0,
+                "nice": True,
+                "range": "height",
+            },
+        ],
+        axes=[_date_axis(days), _value_axis(kind)],
+        marks=[_by_series("line", line)],
+        strip=_strip_of_time(),
+    )
+
+
+def _stack() -> Row:
+    return {
+        "type": "stack",
+        "groupby": ["at"],
+        "field": "value",
+        "sort": {"field": "number"},
+        "as": ["low", "high"],
+    }
+
+
+def _time_scale() -> Row:
+    return {
+        "name": "x",
+        "type": "utc",
+        "domain": {"data": "rows", "field": "at"},
+        "range": "width",
+    }
+
+
+def _stacked_scale() -> Row:
+    return {
+        "name": "y",
+        "type": "linear",
+        "domain": {"data": "parts", "fields": ["low", "high"]},
+        "nice": True,
+        "zero": True,
+        "range": "height",
+    }
+
+
+def _by_series(kind: str, encoding: Row) -> Row:
+    """Return a group that draws a line or an area per series."""
+    facet = {"name": "one", "data": "parts", "groupby": "name"}
+    return {
+        "type": "group",
+        "from": {"facet": facet},
+        "marks": [_mark(kind, "one", encoding)],
+    }
+
+
+def _strip_of_time() -> Row:
+    step = "width / max(1, data('rows').length - 1)"
+    return {
+        "xc": {"scale": "x", "field": "at"},
+        "width": {"signal": f"data('rows').length > 1 ? {step} : width"},
+    }
+
+
+def _of_series(
+    series: Sequence[Series],
+    height: int,
+    *,
+    transform: Sequence[Row],
+    scales: Sequence[Row],
+    axes: Sequence[Row],
+    marks: Sequence[Row],
+    strip: Row,
+) -> Row:
+    """Return a chart with a legend; hovering a place marks it and tells all of its values.
+
+    The page writes the legend above the drawing: there it wraps, whatever the width.
+    """
+    names = [name for name, _ in series]
+    surroundings = _mark(
+        "rect",
+        "rows",
+        {
+            **strip,
+            "y": {"value": 0},
+            "y2": {"signal": "height"},
+            "fill": {"value": "var(--text)"},
+            "fillOpacity": {"value": 0},
+            "tooltip": {"field": "tooltip"},
+        },
+        name="strips",
+        clip=True,
+    )
+    surroundings["encode"]["hover"] = {"fillOpacity": {"value": 0.08}}
+    return _chart(
+        str(height),
+        fit="fit",
+        data=[
+            {"name": "rows"},
+            {
+                "name": "parts",
+                "source": "rows",
+                "transform": [
+                    {"type": "flatten", "fields": ["values"], "as": ["value"], "index": "number"},
+                    {
+                        "type": "formula",
+                        "as": "name",
+                        "expr": f"{json.dumps(names)}[datum.number]",
+                    },
+                    *transform,
+                ],
+            },
+        ],
+        scales=[
+            *scales,
+            {
+                "name": "colour",
+                "type": "ordinal",
+                "domain": names,
+                "range": [colour for _, colour in series],
+            },
+        ],
+        usermeta={"legend": [{"name": name, "colour": colour} for name, colour in series]},
+        axes=axes,
+        marks=[*marks, surroundings],
+    )
+
+
+def curve_row(series: str, number: int, value: Any, text: str, *, is_marked: bool) -> Row:
+    """Return a row of `curves`: a value of a series so many periods after its start."""
+    return {
+        "series": series,
+        "number": number,
+        "value": float(value),
+        "text": text,
+        "marked": is_marked,
+    }
+
+
+def curves(measure: str, kind: Kind, number_title: str, height: int) -> Row:
+    """Return a thin line per series over the periods since its start; marked ones stand out.
+
+    The line next to the pointer is drawn in full, and named.
+    """
+    point = {"x": {"scale": "x", "field": "number"}, "y": {"scale": "y", "field": "value"}}
+    is_near = "datum.series === nearest"
+    line = {
+        **point,
+        "stroke": {"signal": f"datum.marked || {is_near} ? 'var(--accent)' : 'var(--quiet)'"},
+        "strokeWidth": {"signal": f"datum.marked ? 3 : {is_near} ? 2.5 : 1.25"},
+    }
+    dot = {
+        **point,
+        "size": {"signal": "datum.marked ? 34 : 18"},
+        "fill": {"signal": f"datum.marked || {is_near} ? 'var(--accent)' : 'var(--quiet)'"},
+    }
+    surroundings = {
+        "fill": {"value": "transparent"},
+        "tooltip": _tooltip(
+            {" ": "series", number_title: "number", measure: "text"}, "datum.datum"
+        ),
+    }
+    cells = {
+        "type": "voronoi",
+        "x": {"expr": "datum.datum.x || 0"},
+        "y": {"expr": "datum.datum.y || 0"},
+        "size": [{"signal": "width"}, {"signal": "height"}],
+    }
+    facet = {"name": "one", "data": "rows", "groupby": "series"}
+    return _chart(
+        str(height),
+        fit="fit",
+        signals=[
+            {
+                "name": "nearest",
+                "value": None,
+                "on": [
+                    {"events": "@surroundings:pointermove", "update": "datum.datum.series"},
+                    {"events": "view:pointerout", "update": "null"},
+                ],
+            }
+        ],
+        data=[{"name": "rows"}],
+        scales=[
+            {
+                "name": "x",
+                "type": "linear",
+                "domain": {"data": "rows", "field": "number"},
+                "domainMin": 0,
+                "range": "width",
+            },
+            {
+                "name": "y",
+                "type": "linear",
+                "domain": {"data": "rows", "field": "value"},
+                "domainMin": 0,
+                "nice": True,
+                "range": "height",
+            },
+        ],
+        axes=[
+            {
+                "scale": "x",
+                "orient": "bottom",
+                "title": number_title,
+                "tickMinStep": 1,
+                "format": "d",
+                "labelOverlap": "greedy",
+            },
+            _value_axis(kind),
+        ],
+        marks=[
+            {"type": "group", "from": {"facet": facet}, "marks": [_mark("line", "one", line)]},
+            _mark("symbol", "rows", dot, name="points"),
+            _mark("path", "points", surroundings, name="surroundings", transform=[cells]),
+        ],
     )

@@ -1,4 +1,4 @@
-"""Page 2: the conversion funnel, for everyone and by group of sessions and customers."""
+"""The conversion funnel, for everyone and by group of sessions and customers."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -11,6 +11,7 @@ from pipelines.report.models import (
     Card,
     Chart,
     Column,
+    Control,
     Figure,
     Measure,
     Page,
@@ -76,9 +77,7 @@ def funnel_page(tables: Mapping[str, pl.DataFrame]) -> Page:
             for key, name, row in groups
         },
         choice_id="funnel-group",
-        label="Funnel of",
-        texts=[name for _, name, _ in groups],
-        as_buttons=False,
+        control=Control("Funnel of", [(key, name) for key, name, _ in groups], as_buttons=False),
     )
 
 
@@ -104,7 +103,9 @@ def _page(
 
 def _cards(row: Row, funnel: pl.DataFrame, comparison: periods.Comparison | None) -> list[Card]:
     compared: tuple[Row, Row] | None = None
+    basis = ""
     if comparison is not None:
+        basis = comparison.basis
         compared = (
             _between(funnel, *comparison.days(comparison.latest)),
             _between(funnel, *comparison.days(comparison.previous)),
@@ -116,7 +117,7 @@ def _cards(row: Row, funnel: pl.DataFrame, comparison: periods.Comparison | None
             compared=None
             if compared is None
             else (compared[0][measure.field], compared[1][measure.field]),
-            comparison=comparison,
+            basis=basis,
         )
         for measure in _CARDS
     ]

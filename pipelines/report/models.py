@@ -1,6 +1,6 @@
 """What a page of the report is made of. Pages build these; the template shows them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
@@ -108,7 +108,7 @@ class Table:
                     {
                         "text": FORMATS[column.kind](row[column.name]),
                         "sort": _sort_value(row[column.name], column.kind),
-                        "kind": column.kind,
+                        "kind": column.kind if column.kind in _LEFT else "",
                     }
                     for column in self.columns
                 ],
@@ -122,19 +122,31 @@ class Table:
     def csv(self) -> str:
         """Return the frame as CSV.
 
-        Text that a spreadsheet would run as a formula gets a leading apostrophe: brands and
-        categories come from outside.
+        Text that a spreadsheet would run as a formula gets an apostrophe before it: brands and
+        categories come from outside. So does text behind what some spreadsheets take for the end
+        of a cell.
         """
         return self.frame.with_columns(
-            pl.selectors.string().str.replace(r"^[=+\-@\t\r]", "'${0}")
+            pl.selectors.string().str.replace_all(_FORMULA, "${start}'${formula}")
         ).write_csv()
+
+
+_FORMULA = (
+    r"(?P<start>^|[;\t\r\n])"
+    r"(?P<formula>\s*[=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]|[\t\r])"  # also at full width
+)
+
+
+_LEFT: tuple[Kind, ...] = ("text", "flag", "date")  # the other kinds are numbers
 
 
 def _sort_value(value: Any, kind: Kind) -> str | None:
     """Return what a cell sorts by: None for its text, "" for no value."""
     if kind in {"text", "flag"}:
         return None
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    return None if kind == "count" else str(value)
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ class Figure:
     """One or more charts under a heading, with the table behind them.
 
     `layout` is the number of charts side by side where the screen allows it; `details` are
-    terms with their text.
+    terms with their text. A figure of its own `choice` changes by it alone.
     """
 
     figure_id: str
@@ -153,21 +165,38 @@ class Figure:
     table: Table | None = None
     details: Sequence[tuple[str, str]] = ()
     is_table_open: bool = False
+    choice: "Choice | None" = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """One thing that a reader switches.
+
+    `options` are (key, text), the first one shown first.
+    """
+
+    label: str
+    options: Sequence[tuple[str, str]]
+    as_buttons: bool = True
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the reader can switch on a page.
+    """What the reader can switch on a page, or in a figure.
 
-    `options` are (key, text), the first one shown first; the key "" shows all rows of the tables.
-    `patches` holds what changes on the page, by key.
+    `patches` holds what changes, by the keys of all controls joined by `|`. The joined keys of the
+    first `grouping` controls are the group of the tables' rows that are shown; "" shows all rows.
     """
 
     choice_id: str
-    label: str
-    options: Sequence[tuple[str, str]]
-    as_buttons: bool
+    controls: Sequence[Control]
     patches: Mapping[str, Row]
+    grouping: int = 1
+
+    @property
+    def first(self) -> list[str]:
+        """Return the keys that are shown first."""
+        return [control.options[0][0] for control in self.controls]
 
 
 @dataclass(frozen=True)
@@ -187,10 +216,18 @@ class Page:
         return [chart for figure in self.figures for chart in figure.charts]
 
 
-def _patch(page: Page, chart_ids: Collection[str]) -> Row:
-    """Return the texts and the named charts of one variant of a page."""
+def _patch(
+    cards: Iterable[Card],
+    leads: Mapping[str, str],
+    charts: Iterable[Chart],
+    changing: Mapping[str, Chart],
+) -> Row:
+    """Return the texts and the changing charts of one variant of a page or a figure.
+
+    Of a chart there is only what the first variant, which the page holds anyway, has not.
+    """
     return {
-        "lead": page.lead,
+        "leads": leads,
         "cards": {
             card.card_id: {
                 "value": card.value,
@@ -198,35 +235,56 @@ def _patch(page: Page, chart_ids: Collection[str]) -> Row:
                 "note": card.note,
                 "hasChange": card.change is not None,
             }
-            for card in page.cards
+            for card in cards
         },
-        "figures": {figure.figure_id: figure.lead for figure in page.figures},
         "charts": {
-            chart.chart_id: {"rows": list(chart.rows), "sentence": chart.sentence}
-            for chart in page.charts
-            if chart.chart_id in chart_ids
+            chart.chart_id: {"sentence": chart.sentence}
+            | ({} if chart.spec == changing[chart.chart_id].spec else {"spec": chart.spec})
+            | ({} if chart.rows == changing[chart.chart_id].rows else {"rows": list(chart.rows)})
+            for chart in charts
+            if chart.chart_id in changing
         },
     }
 
 
-def with_choice(
-    pages: Mapping[str, Page], *, choice_id: str, label: str, texts: Sequence[str], as_buttons: bool
-) -> Page:
-    """Join variants of one page (by key, the first shown first) into a page with a choice."""
-    first, *others = pages.values()
-    changing = {
-        chart.chart_id
-        for page in others
-        for chart, shown in zip(page.charts, first.charts, strict=True)
-        if (chart.rows, chart.sentence) != (shown.rows, shown.sentence)
+def _changing(variants: Sequence[Sequence[Chart]]) -> dict[str, Chart]:
+    """Return the charts that differ between variants, as the first variant has them."""
+    first, *others = variants
+    return {
+        shown.chart_id: shown
+        for charts in others
+        for chart, shown in zip(charts, first, strict=True)
+        if chart != shown
     }
-    return replace(
-        first,
-        choice=Choice(
-            choice_id=choice_id,
-            label=label,
-            options=list(zip(pages, texts, strict=True)),
-            as_buttons=as_buttons,
-            patches={key: _patch(page, changing) for key, page in pages.items()},
-        ),
-    )
+
+
+def with_choice(pages: Mapping[str, Page], *, choice_id: str, control: Control) -> Page:
+    """Join variants of one page (by key, the first shown first) into a page with a choice."""
+    first = next(iter(pages.values()))
+    changing = _changing([page.charts for page in pages.values()])
+    patches = {
+        key: _patch(
+            page.cards,
+            {page.page_id: page.lead, **{figure.figure_id: figure.lead for figure in page.figures}},
+            page.charts,
+            changing,
+        )
+        for key, page in pages.items()
+    }
+    return replace(first, choice=Choice(choice_id, [control], patches))
+
+
+def figure_with_choice(
+    figures: Mapping[str, Figure], *controls: Control, grouping: int = 1
+) -> Figure:
+    """Join variants of one figure (by the joined keys of the controls) into one with a choice.
+
+    The rows of its table are grouped by the first `grouping` controls.
+    """
+    first = next(iter(figures.values()))
+    changing = _changing([figure.charts for figure in figures.values()])
+    patches = {
+        key: _patch([], {figure.figure_id: figure.lead}, figure.charts, changing)
+        for key, figure in figures.items()
+    }
+    return replace(first, choice=Choice(first.figure_id, controls, patches, grouping))

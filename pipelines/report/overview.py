@@ -1,4 +1,4 @@
-"""Page 1: the business over time, and how sound the data behind it is."""
+"""The business over time, and how sound the data behind it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pipelines.report.models import (
     FORMATS,
     Chart,
     Column,
+    Control,
     Figure,
     Measure,
     Page,
@@ -22,16 +23,20 @@ from pipelines.report.models import (
 from pipelines.report.runs import newest_run
 
 _GRAINS = {"day": "Days", "week": "Weeks"}
+_DAYS = {"day": 1, "week": 7}
 
-_MEASURES = (
-    Measure("revenue", "Revenue", "money"),
-    Measure("purchases", "Purchases", "count"),
+_REVENUE = Measure("revenue", "Revenue", "money")
+_PURCHASES = Measure("purchases", "Purchases", "count", "items bought")
+_DRIVERS = (
+    Measure("orders", "Orders", "count", "checkouts of a session"),
+    Measure("avg_basket_value", "Basket value", "money", "revenue per order"),
+    Measure("items_per_order", "Items per order", "average", "purchases per order"),
     Measure("users", "Users", "count"),
     Measure("sessions", "Sessions", "count"),
     Measure("conversion_rate", "Conversion", "rate", "sessions with a purchase"),
-    Measure("avg_order_value", "Average order value", "money", "revenue per purchase"),
 )
-_SUMS = {"revenue", "purchases", "sessions"}
+_MEASURES = (_REVENUE, *_DRIVERS[:3], _PURCHASES, *_DRIVERS[3:])
+_SUMS = {"revenue", "orders", "purchases", "sessions"}
 
 _ROWS = Measure("rows", "Rows read", "count")
 _REJECTED = Measure("rows", "Rejected rows", "count")
@@ -49,15 +54,13 @@ def overview_page(tables: Mapping[str, pl.DataFrame]) -> Page:
     return with_choice(
         {grain: _page(tables, grain) for grain in _GRAINS},
         choice_id="grain",
-        label="Show by",
-        texts=list(_GRAINS.values()),
-        as_buttons=True,
+        control=Control("Show by", list(_GRAINS.items())),
     )
 
 
 def _page(tables: Mapping[str, pl.DataFrame], grain: str) -> Page:
     metrics = tables["metrics_periods"].sort("period", "period_start")
-    covered = periods.data_range(metrics)
+    extent = periods.extent(metrics)
     comparison = periods.comparison(metrics)
     return Page(
         page_id="overview",
@@ -65,9 +68,10 @@ def _page(tables: Mapping[str, pl.DataFrame], grain: str) -> Page:
         lead=" ".join(
             [
                 "There are no events in this data."
-                if covered is None
-                else f"Events of {formatting.day_range(*covered)}.",
+                if extent is None
+                else f"Events of {formatting.day_range(extent.first, extent.last)}.",
                 *([] if comparison is None else [comparison.sentence]),
+                *([] if extent is None or not extent.sentence else [extent.sentence]),
             ]
         ),
         cards=_cards(tables, metrics, comparison),
@@ -82,16 +86,21 @@ def _cards(
 ) -> list[Any]:
     funnel = parts.overall(tables["metrics_funnel"])
     users = parts.overall(tables["metrics_user_segments"])
+    orders = metrics.filter(pl.col("period") == "day")["orders"].sum()
     totals = {
         "revenue": funnel["revenue"],
+        "orders": orders,
+        "avg_basket_value": parts.divided(funnel["revenue"], orders),
+        "items_per_order": parts.divided(funnel["purchases"], orders),
         "purchases": funnel["purchases"],
         "users": users["customers"],
         "sessions": funnel["sessions"],
         "conversion_rate": funnel["conversion_rate"],
-        "avg_order_value": parts.divided(funnel["revenue"], funnel["purchases"]),
     }
     compared: dict[str, tuple[Any, Any]] = {}
+    basis = ""
     if comparison is not None:
+        basis = comparison.basis
         latest, previous = (
             metrics.row(
                 by_predicate=(pl.col("period") == comparison.period)
@@ -106,7 +115,7 @@ def _cards(
             measure,
             totals[measure.field],
             compared=compared.get(measure.field),
-            comparison=comparison,
+            basis=basis,
         )
         for measure in _MEASURES
     ]
@@ -138,9 +147,13 @@ class _Span:
 
 
 def _trends(metrics: pl.DataFrame, grain: str) -> list[Figure]:
-    every = metrics.filter(pl.col("period") == grain).to_dicts()
-    span = _Span(grain, every[-periods.SHOWN[grain] :], periods.data_range(metrics))
-    drawn = [_trend(span, measure) for measure in _MEASURES]
+    covered = periods.data_range(metrics)
+    every = [
+        row
+        for row in metrics.filter(pl.col("period") == grain).to_dicts()
+        if periods.within(covered, row["period_start"], _DAYS[grain])
+    ]
+    span = _Span(grain, every[-periods.SHOWN[grain] :], covered)
     older = (
         f"The charts show the latest {formatting.plural(len(span.rows), grain)} "
         f"of {formatting.count(len(every))}."
@@ -155,6 +168,7 @@ def _trends(metrics: pl.DataFrame, grain: str) -> list[Figure]:
             Column("period", "Period", "text"),
             Column("period_start", "From", "date"),
             *(Column(measure.field, measure.title, measure.kind) for measure in _MEASURES),
+            Column("avg_order_value", "Revenue per purchase", "money"),
             Column("views", "Views", "count"),
             Column("cart_adds", "Cart adds", "count"),
         ],
@@ -162,8 +176,15 @@ def _trends(metrics: pl.DataFrame, grain: str) -> list[Figure]:
         groups=shown["period"].to_list(),
     )
     return [
-        Figure("revenue-trend", "Revenue over time", older, drawn[:1]),
-        Figure("trends", "What drives it", "", drawn[1:], layout=3, table=table),
+        Figure("revenue-trend", "Revenue over time", older, [_trend(span, _REVENUE)]),
+        Figure(
+            "trends",
+            "What drives it",
+            "An order is one checkout: the purchases of a session that follow each other at once.",
+            [_trend(span, measure) for measure in _DRIVERS],
+            layout=3,
+            table=table,
+        ),
     ]
 
 

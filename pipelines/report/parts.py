@@ -1,4 +1,4 @@
-"""What the four pages share: rows by value, bar charts with their sentence, orders of groups."""
+"""What the pages share: rows by value, bar charts with their sentence, orders of groups."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines.report import charts, formatting
 from pipelines.report.models import FORMATS, Card, Chart, Kind, Measure, Row
-from pipelines.report.periods import Comparison, change
+from pipelines.report.periods import change
 from transforms import schema
 
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -151,9 +151,9 @@ def card(
     value: Any,
     *,
     compared: tuple[Any, Any] | None = None,
-    comparison: Comparison | None = None,
+    basis: str = "",
 ) -> Card:
-    """Return a key figure; `compared` is its value in the two periods of the comparison."""
+    """Return a key figure; `compared` is its value in two periods, `basis` says in which."""
     exact = FORMATS[measure.kind](value)
     shorter = (exact, formatting.decimal(value, 0), _LABEL_FORMATS[measure.kind](value))
     fitting = [text for text in shorter if len(text) <= _LONGEST_CARD_VALUE]
@@ -164,10 +164,10 @@ def card(
         exact=exact,
         note=measure.note,
         change=None
-        if compared is None or comparison is None
+        if compared is None
         else change(
             *compared,
-            comparison.basis,
+            basis,
             more_is_better=measure.more_is_better,
             is_rate=measure.kind == "rate",
         ),

@@ -1,6 +1,6 @@
 """Days, weeks and months on the page: which are complete, and what changed between them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -44,10 +44,65 @@ class Comparison:
         return first, first + (_LENGTH[self.period] - timedelta(days=1))
 
 
+_ISOLATED_BY = timedelta(days=365)
+_ISOLATED_BELOW = 0.01  # of all events
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The days that the charts reach over, and what lies so far away that they leave it out.
+
+    A wrong clock gives single events of 1970 or 2099: an axis that reached there would show the
+    data as one stroke. So days that are more than a year from all others do not count if they hold
+    less than a hundredth of the events.
+    """
+
+    first: date
+    last: date
+    isolated_days: Sequence[date]
+    isolated_events: int
+
+    @property
+    def sentence(self) -> str:
+        """Say what the charts leave out; nothing where that is nothing."""
+        if not self.isolated_days:
+            return ""
+        days = formatting.day_range(min(self.isolated_days), max(self.isolated_days))
+        events = formatting.plural(self.isolated_events, "event")
+        number = len(self.isolated_days)
+        when = days if number == 1 else f"{formatting.plural(number, 'day')} ({days})"
+        return f"The charts leave out {events} of {when}, more than a year from all others."
+
+
+def extent(periods: pl.DataFrame) -> Extent | None:
+    """Return where the data of `metrics_periods` is, None without events."""
+    days = periods.filter(pl.col("period") == "day").select("period_start", "events")
+    if days.is_empty():
+        return None
+    events = dict(days.sort("period_start").iter_rows())
+    clusters: list[list[date]] = []
+    for day in events:
+        if clusters and day - clusters[-1][-1] <= _ISOLATED_BY:
+            clusters[-1].append(day)
+        else:
+            clusters.append([day])
+    sizes = [sum(events[day] for day in cluster) for cluster in clusters]
+    least = min(max(sizes), sum(sizes) * _ISOLATED_BELOW)
+    kept = [cluster for cluster, size in zip(clusters, sizes, strict=True) if size >= least]
+    first, last = kept[0][0], kept[-1][-1]
+    isolated = [day for day in events if not first <= day <= last]
+    return Extent(first, last, isolated, sum(events[day] for day in isolated))
+
+
 def data_range(periods: pl.DataFrame) -> tuple[date, date] | None:
-    """Return the first and last day with events of `metrics_periods`, None without events."""
-    days = periods.filter(pl.col("period") == "day")["period_start"]
-    return None if days.is_empty() else (min(days), max(days))
+    """Return the first and last day of the data that the charts show, None without events."""
+    shown = extent(periods)
+    return None if shown is None else (shown.first, shown.last)
+
+
+def within(covered: tuple[date, date] | None, start: date, days: int) -> bool:
+    """Tell whether a period of so many days at most reaches into a data range."""
+    return covered is not None and start <= covered[1] and (covered[0] - start).days < days
 
 
 def is_complete(period: str, start: date, first: date, last: date) -> bool:

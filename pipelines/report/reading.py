@@ -29,7 +29,18 @@ TABLES = (
     "data_quality",
     "pipeline_runs",
 )
-"""The tables that the report is made from; all are small."""
+"""The tables that every report is made from; all are small."""
+
+OPTIONAL_TABLES = (
+    "metrics_lifecycle",
+    "metrics_active_users",
+    "metrics_stickiness",
+    "metrics_cohort_retention",
+    "metrics_repeat_purchase",
+    "metrics_segment_history",
+    "metrics_segment_migration",
+)
+"""Tables that a run may have left out: then the report has no page about them."""
 
 _DATASET = re.compile(
     r"(?P<project>(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])\.(?P<dataset>[A-Za-z0-9_]{1,1024})",
@@ -41,13 +52,15 @@ def checked_tables(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame
     """Return the report's tables with the columns and types of the schema.
 
     Raises:
-        RunError: A table or a column is missing.
+        RunError: A table that is not optional is missing, or a column.
     """
     checked = {}
-    for name in TABLES:
-        schema = TABLES_BY_NAME[name].polars_schema()
+    for name in (*TABLES, *OPTIONAL_TABLES):
         if name not in tables:
+            if name in OPTIONAL_TABLES:
+                continue
             raise RunError(f"The table {name} is missing: run the pipeline again.")
+        schema = TABLES_BY_NAME[name].polars_schema()
         absent = schema.keys() - set(tables[name].columns)
         if absent:
             raise RunError(
@@ -63,6 +76,9 @@ def checked_tables(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame
 def read_warehouse(path: str) -> dict[str, pl.DataFrame]:
     """Read the report's tables of the current state of a warehouse, a folder or a gs:// prefix.
 
+    Of the tables about runs only the rows of the run that the state is of are read: a clock that
+    was ahead may have given another run a later time.
+
     Raises:
         RunError: There is no warehouse, it lacks a table, or a file is not readable.
     """
@@ -70,13 +86,22 @@ def read_warehouse(path: str) -> dict[str, pl.DataFrame]:
         state = open_warehouse(path.rstrip("/") or path).state()
     except GoogleAuthError as error:
         raise RunError(f"Cannot read {path}: {error}") from error
+    names = (*TABLES, *OPTIONAL_TABLES)
     if state is not None:
         files = state.files
     elif in_bucket(path):
         raise RunError(f"{path} has no {MANIFEST}: is it the --output of a finished run?")
     else:  # one state by itself, as a run's folder is
-        files = {name: sorted(map(str, (Path(path) / name).glob("*.parquet"))) for name in TABLES}
-    return {name: _read_files(path, name, files[name]) for name in TABLES}
+        files = {name: sorted(map(str, (Path(path) / name).glob("*.parquet"))) for name in names}
+    tables = {
+        name: _read_files(path, name, files[name])
+        for name in names
+        if files[name] or name in TABLES
+    }
+    if state is not None:
+        own = pl.col("run_id") == state.run_id
+        tables |= {name: tables[name].filter(own) for name in ("data_quality", "pipeline_runs")}
+    return tables
 
 
 def _read_files(path: str, name: str, files: Sequence[str]) -> pl.DataFrame:
@@ -91,7 +116,8 @@ def _read_files(path: str, name: str, files: Sequence[str]) -> pl.DataFrame:
                 frames.append(pl.read_parquet(io.BytesIO(source.read())))
         except (BeamIOError, OSError, pl.exceptions.PolarsError, GoogleAPIError) as error:
             raise RunError(f"Cannot read {file}: {error}") from error
-    return pl.concat(frames)
+    # Files of appended tables may be of earlier versions, which knew fewer columns.
+    return pl.concat(frames, how="diagonal")
 
 
 def parse_dataset(name: str) -> bigquery.DatasetReference:
@@ -119,8 +145,14 @@ def read_bigquery(dataset: str) -> dict[str, pl.DataFrame]:
     tables = {}
     try:
         client = bigquery.Client(project=reference.project)
-        for name in TABLES:
-            rows = client.list_rows(client.get_table(reference.table(name)))
+        for name in (*TABLES, *OPTIONAL_TABLES):
+            try:
+                table = client.get_table(reference.table(name))
+            except NotFound:
+                if name in OPTIONAL_TABLES:
+                    continue
+                raise
+            rows = client.list_rows(table)
             frame = pl.from_arrow(rows.to_arrow(create_bqstorage_client=False))
             if isinstance(frame, pl.DataFrame):
                 tables[name] = frame

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 
 import polars as pl
@@ -10,33 +10,38 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.report.categories import categories_page
+from pipelines.report.customers import customers_page
 from pipelines.report.funnel import funnel_page
-from pipelines.report.models import Page, Table
+from pipelines.report.history import history_page
+from pipelines.report.models import Choice, Page, Table
 from pipelines.report.overview import overview_page
 from pipelines.report.reading import checked_tables
 from pipelines.report.segments import segments_page
 
-PAGES: dict[str, Callable[[Mapping[str, pl.DataFrame]], Page]] = {
-    "overview": overview_page,
-    "funnel": funnel_page,
-    "segments": segments_page,
-    "categories": categories_page,
-}
-"""The pages in order; an address of the report ends in `#` and such a name to open one."""
+_PAGES: tuple[Callable[[Mapping[str, pl.DataFrame]], Page | None], ...] = (
+    overview_page,
+    customers_page,
+    funnel_page,
+    segments_page,
+    history_page,
+    categories_page,
+)
+"""What makes the pages, in order; None where the run left out what a page is about."""
 
 
 def render_report(tables: Mapping[str, pl.DataFrame]) -> str:
     """Return the report as self-contained HTML.
 
     Args:
-        tables: The frames of `reading.TABLES` by name, with the columns of the contract. They may
-            be empty; `pipeline_runs` and `data_quality` may hold many runs, the newest is shown.
+        tables: The frames of `reading.TABLES` by name, with the columns of the contract, and of
+            those of `reading.OPTIONAL_TABLES` that there are. They may be empty; `pipeline_runs`
+            and `data_quality` may hold many runs, the newest is shown.
 
     Raises:
         RunError: A table or a column is missing.
     """
     checked = checked_tables(tables)
-    pages = [build(checked) for build in PAGES.values()]
+    pages = [page for build in _PAGES if (page := build(checked)) is not None]
     styles = _asset("report.css")
     scripts = [_asset("vega.js"), _asset("report.js")]
     environment = Environment(
@@ -68,12 +73,22 @@ def _data(pages: list[Page]) -> dict[str, object]:
             for chart in page.charts
         },
         "choices": {
-            page.choice.choice_id: {"page": page.page_id, "patches": page.choice.patches}
-            for page in pages
-            if page.choice is not None
+            choice.choice_id: scope
+            | {"first": choice.first, "grouping": choice.grouping, "patches": choice.patches}
+            for scope, choice in _choices(pages)
         },
         "csv": {table.table_id: table.csv for table in tables},
     }
+
+
+def _choices(pages: list[Page]) -> Iterator[tuple[dict[str, object], Choice]]:
+    """Yield the choices, each with the page or the figure that it changes."""
+    for page in pages:
+        if page.choice is not None:
+            yield {"page": page.page_id}, page.choice
+        for figure in page.figures:
+            if figure.choice is not None:
+                yield {"figure": figure.figure_id}, figure.choice
 
 
 def _asset(name: str) -> str:

@@ -12,8 +12,13 @@ _JSON = ("inputs", "rejected_by_reason", "table_rows", "options")
 
 
 def newest_run(tables: Mapping[str, pl.DataFrame]) -> Row | None:
-    """Return the newest row of `pipeline_runs` with its JSON columns parsed, None without a run."""
-    runs = tables["pipeline_runs"].sort("started_at", "run_id")
+    """Return the row of the run whose tables these are, its JSON columns parsed; None without runs.
+
+    That is the one published last; where none is said to be published, the one started last.
+    """
+    runs = tables["pipeline_runs"].sort(
+        pl.col("status") == "published", "published_at", "started_at", "run_id"
+    )
     if runs.is_empty():
         return None
     run = runs.row(-1, named=True)

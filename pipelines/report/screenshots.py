@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pipelines.report.rendering import PAGES
 from transforms.errors import RunError
 
 _BROWSERS = (
@@ -49,7 +48,7 @@ def page_images(html: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         source = Path(folder, "report.html")
         source.write_text(html, "utf-8")
-        for name in PAGES:
+        for name in re.findall(r'<section class="page" id="page-(\w+)"', html):
             address = f"{source.as_uri()}#{name}"
             drawn = _run(browser, folder, address, 900, "--dump-dom")
             height = re.search(r'<html[^>]* data-height="(\d+)"', drawn)

@@ -1,4 +1,4 @@
-"""Page 3: who the customers are, what they bring and how many stay."""
+"""Who the customers are, what they bring and how many stay."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

@@ -55,7 +55,21 @@
   // Charts: a Vega view each, made anew for other rows. Without rows there is only the sentence.
   const drawn = new Map();
 
-  const draw = async (id, rows) => {
+  const legend = (spec) => {
+    if (spec.usermeta === undefined) return [];
+    const list = document.createElement("div");
+    list.ariaHidden = "true";
+    list.className = "legend";
+    for (const { name, colour } of spec.usermeta.legend) {
+      const item = document.createElement("span");
+      item.textContent = name;
+      item.style.setProperty("--colour", colour);
+      list.append(item);
+    }
+    return [list];
+  };
+
+  const draw = async (id, { rows, spec }) => {
     drawn.get(id)?.finalize();
     drawn.delete(id);
     const frame = document.querySelector(`[data-chart="${CSS.escape(id)}"]`);
@@ -65,8 +79,7 @@
     // The frame speaks for the chart: Vega gives what it draws in a role and a name of its own.
     const drawing = document.createElement("div");
     drawing.ariaHidden = "true";
-    frame.append(drawing);
-    const { spec } = data.charts[id];
+    frame.append(...legend(spec), drawing);
     spec.data.find((source) => source.name === "rows").values = rows;
     const result = await vegaEmbed(drawing, spec, {
       actions: false,
@@ -84,20 +97,36 @@
     const shown = containers.filter((container) => container.closest(".page.shown"));
     for (const container of new Set([...shown, ...containers])) {
       const id = container.dataset.chart;
-      await draw(id, data.charts[id].rows);
+      await draw(id, data.charts[id]);
     }
     root.dataset.state = "ready";
     root.dataset.height = String(root.scrollHeight);
   };
 
-  // Choices: what changes was computed with the report; here it is only put in place.
-  const applyChoice = (choiceId, key) => {
-    const { page, patches } = data.choices[choiceId];
-    const patch = patches[key];
-    const section = document.getElementById(`page-${page}`);
-    section.querySelector("[data-lead]").textContent = patch.lead;
+  // Choices: what changes was computed with the report; here it is only put in place. A choice of
+  // several controls has the keys of all of them, joined.
+  const byPage = (id) => document.getElementById(`page-${id}`);
+  const scopeOf = ({ page, figure }) =>
+    page === undefined ? document.getElementById(`figure-${figure}`) : byPage(page);
+
+  const showRows = (choice, keys) => {
+    const key = keys.slice(0, choice.grouping).join("|");
+    for (const row of all("[data-group]", scopeOf(choice))) {
+      row.hidden = key !== "" && row.dataset.group !== key;
+    }
+  };
+
+  const applyChoice = (choiceId, keys) => {
+    const choice = data.choices[choiceId];
+    const patch = choice.patches[keys.join("|")];
+    const scope = scopeOf(choice);
+    for (const [id, text] of Object.entries(patch.leads)) {
+      const lead = scope.querySelector(`[data-lead="${id}"]`);
+      lead.textContent = text;
+      lead.hidden = text === "";
+    }
     for (const [id, texts] of Object.entries(patch.cards)) {
-      const card = section.querySelector(`[data-card="${page}-${id}"]`);
+      const card = scope.querySelector(`[data-card="${choice.page}-${id}"]`);
       const value = card.querySelector(".value");
       value.textContent = texts.value;
       value.title = texts.exact;
@@ -105,27 +134,31 @@
       const change = card.querySelector(".change");
       if (change) change.hidden = !texts.hasChange;
     }
-    for (const row of all("[data-group]", section)) {
-      row.hidden = key !== "" && row.dataset.group !== key;
-    }
+    showRows(choice, keys);
     const charts = Object.entries(patch.charts).map(([id, chart]) => {
       document.getElementById(`sentence-${id}`).textContent = chart.sentence;
-      return draw(id, chart.rows);
+      return draw(id, { ...data.charts[id], ...chart });
     });
     return Promise.all(charts);
   };
 
+  const chosen = (choiceId) =>
+    all(`[data-choice="${CSS.escape(choiceId)}"]`).map((control) =>
+      control.matches("select") ? control.value : control.querySelector("[aria-pressed=true]").value,
+    );
+
   // One after the other, so that the last choice stands, however fast the reader is.
   let work = Promise.resolve();
-  const setChoice = (choiceId, key) => {
+  const setChoice = (choiceId) => {
+    const keys = chosen(choiceId);
     root.dataset.state = "busy";
-    work = work.then(() => applyChoice(choiceId, key)).then(() => {
+    work = work.then(() => applyChoice(choiceId, keys)).then(() => {
       root.dataset.state = "ready";
     });
   };
 
   for (const select of all("select[data-choice]")) {
-    select.addEventListener("change", () => setChoice(select.dataset.choice, select.value));
+    select.addEventListener("change", () => setChoice(select.dataset.choice));
   }
   for (const group of all(".segmented[data-choice]")) {
     const buttons = all("button", group);
@@ -134,7 +167,7 @@
         for (const other of buttons) {
           other.setAttribute("aria-pressed", String(other === button));
         }
-        setChoice(group.dataset.choice, button.value);
+        setChoice(group.dataset.choice);
       });
     }
   }
@@ -142,7 +175,9 @@
   // Tables: a click on a header sorts by it, a second click turns the order; no value comes last.
   const cellKey = (row, column) => {
     const cell = row.cells[column];
-    if (cell.dataset.sort === undefined) return cell.textContent;
+    if (cell.dataset.sort === undefined) {
+      return cell.className ? cell.textContent : Number(cell.textContent.replaceAll(",", ""));
+    }
     if (cell.dataset.sort === "") return null;
     return cell.classList.contains("date") ? cell.dataset.sort : Number(cell.dataset.sort);
   };
@@ -182,13 +217,7 @@
   }
 
   const start = async () => {
-    for (const [choiceId, { page, patches }] of Object.entries(data.choices)) {
-      const section = document.getElementById(`page-${page}`);
-      const key = Object.keys(patches)[0];
-      for (const row of all("[data-group]", section)) {
-        row.hidden = key !== "" && row.dataset.group !== key;
-      }
-    }
+    for (const choice of Object.values(data.choices)) showRows(choice, choice.first);
     await drawAll();
   };
   work = start();

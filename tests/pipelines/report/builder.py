@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import polars as pl
 
-from pipelines.report.reading import TABLES
+from pipelines.report.reading import OPTIONAL_TABLES, TABLES
+from tests.pipelines.report.over_time import over_time_tables
 from transforms.schema import TABLES_BY_NAME
 
 MONEY = pl.Decimal(38, 9)
@@ -46,7 +47,7 @@ STATUSES = ("active", "declining", "at_risk", "churned")
 
 def empty_tables() -> dict[str, pl.DataFrame]:
     """Return every table without rows."""
-    return {name: TABLES_BY_NAME[name].empty_frame() for name in TABLES}
+    return {name: TABLES_BY_NAME[name].empty_frame() for name in (*TABLES, *OPTIONAL_TABLES)}
 
 
 def build_tables(
@@ -69,7 +70,9 @@ def build_tables(
         with_purchases=purchases,
         price_factor=price_factor,
     )
-    people = _people(sessions, first_day + timedelta(days=days - 1))
+    last_day = first_day + timedelta(days=days - 1)
+    people = _people(sessions, last_day)
+    over_time = over_time_tables(sessions, first_day, last_day, _people)
     sessions = sessions.join(
         people.select("user", "rfm_segment", "activity_status", "customer_lifecycle_stage"),
         on="user",
@@ -87,13 +90,13 @@ def build_tables(
         .agg(pl.col("purchases", "revenue").sum()),
     }
     runs, checks = _run(sessions)
-    tables |= {"pipeline_runs": runs, "data_quality": checks}
+    tables |= {"pipeline_runs": runs, "data_quality": checks} | over_time
     return {
         name: tables[name].select(
             pl.col(column).cast(dtype)
             for column, dtype in TABLES_BY_NAME[name].polars_schema().items()
         )
-        for name in TABLES
+        for name in (*TABLES, *OPTIONAL_TABLES)
     }
 
 
@@ -254,12 +257,15 @@ def _periods(sessions: pl.DataFrame) -> pl.DataFrame:
             pl.col("events", "views", "cart_adds", "purchases", "revenue").sum(),
             pl.len().cast(pl.Int64).alias("sessions"),
             converting.sum().cast(pl.Int64).alias("converting_sessions"),
+            converting.sum().cast(pl.Int64).alias("orders"),
         )
         for period, every in (("day", "1d"), ("week", "1w"), ("month", "1mo"))
     ]
     return pl.concat(frames).with_columns(
         _over(pl.col("converting_sessions"), pl.col("sessions")).alias("conversion_rate"),
         _money_over("revenue", "purchases").alias("avg_order_value"),
+        _money_over("revenue", "orders").alias("avg_basket_value"),
+        _over(pl.col("purchases"), pl.col("orders")).alias("items_per_order"),
     )
 
 
@@ -359,6 +365,7 @@ def _funnel(sessions: pl.DataFrame) -> pl.DataFrame:
         _over(pl.col("bounced_sessions"), pl.col("sessions")).alias("bounce_rate"),
         _over(pl.col("revenue"), pl.col("sessions")).alias("revenue_per_session"),
         _over(pl.col("revenue"), purchase).alias("revenue_per_purchasing_session"),
+        _over(purchase, view).alias("view_to_purchase_rate"),
     )
 
 

@@ -152,7 +152,8 @@ def test_warehouse_and_output_on_gcs(warehouse, html, tmp_path, monkeypatch):
                 name = f"_runs/r1/{file.parent.name}/{number}.parquet"
                 bucket.blob(f"warehouse/{name}").upload_from_filename(file)
                 tables.setdefault(file.parent.name, []).append(name)
-        assert Folder("gs://bucket/warehouse").write(MANIFEST, {"tables": tables}, ABSENT)
+        manifest = {"run_id": "20240305T063011-newest", "tables": tables}
+        assert Folder("gs://bucket/warehouse").write(MANIFEST, manifest, ABSENT)
         command = [sys.executable, "-m", "pipelines.report"]
         sources = ["gs://bucket/warehouse/", "gs://bucket/nothing"]
         done = [

@@ -13,8 +13,9 @@ from pipelines.report.models import Change
 def metrics(*days):
     """Return the keys of metrics_periods for events on these days."""
     weeks = sorted({day - timedelta(days=day.weekday()) for day in days})
-    rows = [("day", day) for day in sorted(days)] + [("week", week) for week in weeks]
-    return pl.DataFrame(rows, schema={"period": pl.String, "period_start": pl.Date}, orient="row")
+    rows = [("day", day, 1) for day in sorted(days)] + [("week", week, 1) for week in weeks]
+    schema = {"period": pl.String, "period_start": pl.Date, "events": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def span(first, number):
@@ -60,6 +61,36 @@ def test_gaps_stand_where_the_missing_periods_begin():
     rows = [{"period_start": MONDAY}, {"period_start": MONDAY + timedelta(days=21)}]
     assert periods.with_gaps(rows, "week") == [rows[0], MONDAY + timedelta(days=7), rows[1]]
     assert periods.with_gaps(rows[:1], "week") == rows[:1]
+
+
+def test_a_far_day_with_few_events_is_left_out_of_the_extent():
+    days = span(MONDAY, 150)
+    found = periods.extent(metrics(*days, date(2099, 1, 1)))
+    assert (found.first, found.last, found.isolated_days) == (days[0], days[-1], [date(2099, 1, 1)])
+    assert found.sentence == (
+        "The charts leave out 1 event of 1 Jan 2099, more than a year from all others."
+    )
+    both = periods.extent(metrics(date(1970, 1, 1), *days, date(2099, 1, 1)))
+    assert both.sentence == (
+        "The charts leave out 2 events of 2 days (1 Jan 1970 to 1 Jan 2099), "
+        "more than a year from all others."
+    )
+    assert periods.comparison(metrics(*days, date(2099, 1, 1))) == periods.comparison(
+        metrics(*days)
+    )
+
+
+def test_what_lies_far_apart_but_holds_much_stays_in_the_extent():
+    days = [*span(MONDAY, 20), *span(date(2022, 1, 1), 20)]
+    found = periods.extent(metrics(*days))
+    assert (found.first, found.last, found.sentence) == (days[0], days[-1], "")
+
+
+def test_a_year_apart_is_not_isolated():
+    days = span(MONDAY, 150)
+    near = days[-1] + timedelta(days=365)
+    assert periods.extent(metrics(*days, near)).last == near
+    assert periods.extent(metrics(*days, near + timedelta(days=1))).last == days[-1]
 
 
 @pytest.mark.parametrize("days", [[date.min], [date.max], span(date.min, 7), [date.min, date.max]])

@@ -705,6 +705,7 @@ def curves(measure: str, kind: Kind, number_title: str, height: int) -> Row:
                 "scale": "x",
                 "orient": "bottom",
                 "title": number_title,
+                "tickCount": 12,
                 "tickMinStep": 1,
                 "format": "d",
                 "labelOverlap": "greedy",

@@ -223,7 +223,7 @@ def _area_sentence(
     now, before = shares(last), shares(first)
     largest = max(values, key=lambda value: now[value])
     sentence = (
-        f"{formatting.day(last)}: {parts.label(dimension, largest)} is the largest, "
+        f"{formatting.day(last)}: the largest is {parts.label(dimension, largest)}, "
         f"{formatting.rate(now[largest])}."
     )
     change = {value: now[value] - before[value] for value in values}

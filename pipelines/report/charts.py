@@ -409,19 +409,20 @@ class Series(NamedTuple):
     colour: str
 
 
-def series_row(x: date | str, period: str, values: Sequence[Any], texts: Mapping[str, str]) -> Row:
+def series_row(x: date | str, period: str, values: Sequence[Any], texts: Sequence[str]) -> Row:
     """Return a row of `columns`, `areas` or `lines`: a value of each series at a place.
 
     Args:
         x: The date, or of `columns` the label of the column.
         period: The place's name in the tooltip.
         values: A number or None per series, in their order.
-        texts: What else the tooltip says, by title.
+        texts: The formatted values, for the tooltip.
     """
     return {
         "at": x if isinstance(x, str) else _milliseconds(x),
+        "period": period,
         "values": [None if value is None else float(value) for value in values],
-        "tooltip": {" ": period, **texts},
+        "texts": texts,
     }
 
 
@@ -579,6 +580,8 @@ def _of_series(
     The page writes the legend above the drawing: there it wraps, whatever the width.
     """
     names = [name for name, _ in series]
+    texts = {name: f"texts[{number}]" for number, name in enumerate(names)}
+    tooltip = _tooltip({" ": "period", **texts})
     surroundings = _mark(
         "rect",
         "rows",
@@ -588,7 +591,7 @@ def _of_series(
             "y2": {"signal": "height"},
             "fill": {"value": "var(--text)"},
             "fillOpacity": {"value": 0},
-            "tooltip": {"field": "tooltip"},
+            "tooltip": tooltip,
         },
         name="strips",
         clip=True,

@@ -63,8 +63,10 @@ def customers_page(tables: Mapping[str, pl.DataFrame]) -> Page | None:
     covered = periods.data_range(tables["metrics_periods"])
     if covered is None or not all(name in tables for name in _TABLES):
         return None
-    months = tables["metrics_lifecycle"].filter(pl.col("period") == "month").sort("period_start")
-    months = _within(months, covered)
+    if tables["metrics_lifecycle"].is_empty():
+        return None
+    months = tables["metrics_lifecycle"].filter(pl.col("period") == "month")
+    months = _within(months, covered).sort("activity", "period_start")
     latest = _latest_complete(months, "purchase")
     return Page(
         page_id="customers",
@@ -186,10 +188,7 @@ def _growth_chart(activity: _Activity, months: pl.DataFrame) -> Chart:
     for row in rows:
         month = formatting.month(row["period_start"])
         values = [_known(row, field) for field, _ in _GROWTH]
-        texts = {
-            series.name: "not known yet" if value is None else formatting.count(value)
-            for (_, series), value in zip(_GROWTH, values, strict=True)
-        }
+        texts = ["not known yet" if value is None else formatting.count(value) for value in values]
         values[-1] = None if values[-1] is None else -values[-1]
         so_far = "" if row["is_complete"] else " (so far)"
         drawn.append(charts.series_row(month, f"{month}{so_far}", values, texts))
@@ -315,11 +314,8 @@ def _active_chart(activity: _Activity, days: pl.DataFrame) -> Chart:
             row[field] if complete is None or row[complete] else None
             for field, complete, _ in _WINDOWS
         ]
-        texts = {
-            series.name: formatting.count(value)
-            for (_, _, series), value in zip(_WINDOWS, values, strict=True)
-        }
         day: date = row["event_date"]
+        texts = [formatting.count(value) for value in values]
         drawn.append(charts.series_row(day, formatting.day(day), values, texts))
     sentence = f"Nobody {activity.did}."
     if any(row["daily_users"] for row in rows):

@@ -51,7 +51,9 @@ def history_page(tables: Mapping[str, pl.DataFrame]) -> Page | None:
     covered = periods.data_range(tables["metrics_periods"])
     if covered is None or "metrics_segment_history" not in tables:
         return None
-    every = _until(tables["metrics_segment_history"], covered[1]).sort("snapshot_date")
+    every = _until(tables["metrics_segment_history"], covered[1]).sort(
+        "snapshot_date", "dimension", "value"
+    )
     if every.is_empty():
         return None
     dates = every["snapshot_date"].unique().sort()
@@ -74,13 +76,19 @@ def _until(frame: pl.DataFrame, last: date) -> pl.DataFrame:
 
 
 def _moves(tables: Mapping[str, pl.DataFrame], last: date) -> pl.DataFrame:
-    """Return the rows of the latest months of the migration table; none where there is none."""
+    """Return the rows of the latest months of the migration table, most customers first.
+
+    There are none where there is no table.
+    """
     moves = tables.get("metrics_segment_migration")
     if moves is None:
         return schema.TABLES_BY_NAME["metrics_segment_migration"].empty_frame()
     moves = _until(moves.filter(pl.col("period") == "month"), last)
     dates = moves["snapshot_date"].unique().sort()
-    return moves.filter(pl.col("snapshot_date").is_in(dates[-SHOWN_MONTHS:].implode()))
+    return moves.filter(pl.col("snapshot_date").is_in(dates[-SHOWN_MONTHS:].implode())).sort(
+        ["snapshot_date", "dimension", "customers", "from_value", "to_value"],
+        descending=[True, False, True, False, False],
+    )
 
 
 def _cards(shown: pl.DataFrame, moves: pl.DataFrame) -> list[Card]:
@@ -181,13 +189,11 @@ def _area_chart(measure: Measure, shown: pl.DataFrame, dimension: str) -> Chart:
     drawn = []
     for day, of_value in amounts.items():
         total = sum(of_value.values())
-        texts = {
-            parts.label(dimension, value): f"{formatting.compact(of_value[value], 0)} · "
-            f"{formatting.rate(parts.divided(of_value[value], total))}"
-            for value in values
-            if value in of_value
-        }
         numbers = [of_value.get(value, 0) for value in values]
+        texts = [
+            f"{formatting.compact(number, 0)} · {formatting.rate(parts.divided(number, total))}"
+            for number in numbers
+        ]
         drawn.append(charts.series_row(day, formatting.day(day), numbers, texts))
     sentence = _area_sentence(dimension, amounts, values)
     if measure.field == "customers" and others.height:
@@ -268,9 +274,6 @@ def _migration(moves: pl.DataFrame) -> Figure:
 
 
 def _move_table(moves: pl.DataFrame) -> Table:
-    moves = moves.sort("customers", descending=True).sort(
-        ["dimension", "snapshot_date"], descending=[False, True], maintain_order=True
-    )
     return Table(
         "metrics_segment_migration",
         "Moves by month, most customers first",

@@ -42,6 +42,7 @@ _ROWS = Measure("rows", "Rows read", "count")
 _REJECTED = Measure("rows", "Rejected rows", "count")
 _IDENTITY = (
     ("events_kept", "Kept"),
+    ("after_as_of_rows", "After as_of"),
     ("duplicate_rows", "Duplicate"),
     ("multi_brand_product_rows", "Multi-brand product"),
     ("missing_session_rows", "Without a session"),

@@ -422,6 +422,7 @@ def _run(sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     kept = int(sessions["events"].sum())
     reasons = {"malformed_row": kept // 900, "bad_price": kept // 2500, "bad_event_time": 3}
     dropped = {
+        "after_as_of_rows": 0,
         "duplicate_rows": kept // 60,
         "multi_brand_product_rows": kept // 200,
         "missing_session_rows": 12,

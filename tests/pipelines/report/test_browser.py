@@ -13,7 +13,7 @@ from tests.pipelines.report.conftest import settle
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["overview", "funnel", "segments", "categories"]
+PAGES = ["overview", "customers", "funnel", "segments", "history", "categories"]
 
 
 def money(value):
@@ -64,9 +64,11 @@ def test_cards_of_the_overview_equal_the_tables(html, tables, open_report):
         assert card(page, "overview", "users") == f"{users['customers']:,}"
         assert card(page, "overview", "sessions") == f"{funnel['sessions']:,}"
         assert card(page, "overview", "conversion_rate") == percent(funnel["conversion_rate"])
-        assert card(page, "overview", "avg_order_value") == money(
-            funnel["revenue"] / funnel["purchases"]
-        )
+        days = tables["metrics_periods"].filter(pl.col("period") == "day")
+        orders = days["orders"].sum()
+        assert card(page, "overview", "orders") == f"{orders:,}"
+        assert card(page, "overview", "avg_basket_value") == money(funnel["revenue"] / orders)
+        assert card(page, "overview", "items_per_order") == money(funnel["purchases"] / orders)
 
 
 def test_change_is_that_of_the_last_two_complete_weeks(html, tables, open_report):
@@ -114,7 +116,7 @@ def test_table_of_days_and_weeks_follows_the_choice(html, tables, open_report):
             assert [row["Revenue"] for row in rows] == [money(v) for v in expected["revenue"]]
             assert [row["Sessions"] for row in rows] == [f"{v:,}" for v in expected["sessions"]]
             assert f" a {grain}," in page.inner_text("#sentence-trend-revenue")
-        pressed = page.locator(".segmented [aria-pressed=true]").all_inner_texts()
+        pressed = page.locator("#page-overview .segmented [aria-pressed=true]").all_inner_texts()
         assert pressed == ["Weeks"]
 
 
@@ -254,6 +256,138 @@ def test_category_filter_changes_the_whole_page(html, tables, open_report):
         assert len(shown_table(page, "categories", "Figures by category")) == categories.height
 
 
+def choose(page, figure, *names):
+    for name in names:
+        page.click(f"#figure-{figure} .segmented button:text-is('{name}')")
+    settle(page)
+
+
+def test_growth_of_customers_equals_the_table(html, tables, open_report):
+    months = tables["metrics_lifecycle"].filter(pl.col("period") == "month").sort("period_start")
+    with open_report(html, "customers") as page:
+        for name, activity, noun in (
+            ("Purchases", "purchase", "customers"),
+            ("Visits", "visit", "visitors"),
+        ):
+            choose(page, "growth", name)
+            expected = months.filter(pl.col("activity") == activity)
+            rows = shown_table(page, "customers", "Growth by month")
+            for column, field in (("New", "new_users"), ("Dormant", "dormant_users")):
+                assert [row[column] for row in rows] == [f"{v:,}" for v in expected[field]]
+            users = f"{expected['active_users'][-1]:,} {noun}"
+            assert f"Nov 2019: {users}, " in page.inner_text("#sentence-growth")
+        latest = months.filter(pl.col("activity") == "purchase").row(-1, named=True)
+        assert card(page, "customers", "active_users") == f"{latest['active_users']:,}"
+        assert card(page, "customers", "retention_rate") == percent(latest["retention_rate"])
+
+
+def test_hovering_a_day_names_all_windows(html, tables, open_report):
+    active = tables["metrics_active_users"].filter(pl.col("activity") == "purchase")
+    days = {f"{row['event_date']:%-d %b %Y}": row for row in active.to_dicts()}
+    with open_report(html, "customers") as page:
+        page.hover("[data-chart=active-users] svg", position={"x": 900, "y": 100})
+        shown = page.locator("#vg-tooltip-element td").all_inner_texts()
+        row = days[shown[1]]
+        assert shown[2:] == [
+            "That day",
+            f"{row['daily_users']:,}",
+            "Within 7 days",
+            f"{row['weekly_users']:,}",
+            "Within 28 days",
+            f"{row['monthly_users']:,}",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (("Purchases", "Months", "Users"), ("purchase", "month", "retention_rate")),
+        (("Purchases", "Weeks", "Revenue"), ("purchase", "week", "revenue_retention_rate")),
+        (("Visits", "Weeks", "Users"), ("visit", "week", "retention_rate")),
+        (("Visits", "Months", "Revenue"), ("visit", "month", "revenue_retention_rate")),
+    ],
+)
+def test_the_triangle_has_the_rates_that_are_known(names, keys, open_report):
+    activity, period, rate = keys
+    tables = build_tables(users=400, days=75)  # the last month and week are incomplete
+    known = tables["metrics_cohort_retention"].filter(
+        pl.col("cohort_by") == f"first_{activity}",
+        pl.col("activity") == activity,
+        pl.col("method") == "calendar",
+        pl.col("period") == period,
+    )
+    known = known.sort("cohort_start", "period_number", nulls_last=False)
+    with open_report(render_report(tables), "customers") as page:
+        choose(page, "retention", *names)
+        rows = shown_table(page, "customers", "Retention by cohort")
+        assert len(rows) == known.height
+        assert known[rate].null_count() > 0
+        cells = bar_labels(page, "retention")
+        assert cells == [f"{round(100 * value)}%" for value in known[rate].drop_nulls()]
+        title = f"{names[1]} since the first {activity}"
+        assert title in chart_texts(page, "retention")
+
+
+def test_the_second_purchase_equals_the_table(open_report):
+    tables = build_tables(users=900, days=120)
+    repeat = tables["metrics_repeat_purchase"].filter(pl.col("purchase_number") == 2)
+    over_all = repeat.row(by_predicate=pl.col("cohort_start").is_null(), named=True)
+    with open_report(render_report(tables), "customers") as page:
+        rows = shown_table(page, "customers", "The second purchase by month of the first")
+        assert len(rows) == repeat.height
+        assert rows[0]["Customers"] == f"{over_all['at_risk']:,}"
+        known = [days for days in (30, 60, 90, 180) if over_all[f"eligible_{days}"]]
+        labels = bar_labels(page, "repurchase-windows")
+        assert labels == [percent(over_all[f"repurchase_rate_{days}"]) for days in known]
+        assert 180 not in known
+        details = page.inner_text("#figure-second-purchase .details")
+        assert f"{over_all['median_days']} days" in details
+
+
+def test_areas_change_with_their_grouping(html, tables, open_report):
+    segments = tables["metrics_segment_history"]
+    with open_report(html, "history") as page:
+        for name, dimension in (("Activity status", "activity_status"), ("RFM segment", None)):
+            choose(page, "segment-history", name)
+            own = segments.filter(pl.col("dimension") == (dimension or "rfm_segment"))
+            rows = shown_table(page, "history", "Customers and revenue by snapshot")
+            assert len(rows) == own.height
+            assert {row["Group"] for row in rows} == set(own["value"])
+            bought = set(own["value"]) - {"prospect", "No RFM Score"}
+            legend = page.locator("#figure-segment-history .legend").first.locator("span")
+            assert legend.count() == len(bought)
+            areas = page.locator("[data-chart=history-customers] .mark-area path")
+            assert areas.count() == len(bought)
+
+
+def test_the_matrix_is_that_of_the_chosen_month(open_report):
+    tables = build_tables(users=900, days=120)
+    moves = tables["metrics_segment_migration"].filter(pl.col("period") == "month")
+    with open_report(render_report(tables), "history") as page:
+        for month, day in (("Dec 2019", "2019-12-31"), ("Nov 2019", "2019-11-30")):
+            for name, dimension in (
+                ("Activity status", "activity_status"),
+                ("RFM segment", "rfm_segment"),
+            ):
+                page.select_option("#figure-migration select", label=month)
+                choose(page, "migration", name)
+                own = moves.filter(
+                    pl.col("dimension") == dimension,
+                    pl.col("snapshot_date").cast(pl.String) == day,
+                )
+                rows = shown_table(page, "history", "Moves by month, most customers first")
+                shown = {(row["From"], row["To"]): row["Customers"] for row in rows}
+                assert shown == {
+                    (source, target): f"{customers:,}"
+                    for source, target, customers in own.select(
+                        "from_value", "to_value", "customers"
+                    ).iter_rows()
+                }
+                cells = sorted(bar_labels(page, "migration"))
+                assert cells == sorted(f"{customers:,}" for customers in own["customers"])
+                assert f"{int(day[-2:])} {month}" in page.inner_text("#sentence-migration")
+
+
 def test_tables_sort_by_number_and_back(html, open_report):
     with open_report(html, "funnel") as page:
         header = page.locator("#page-funnel th", has_text="Bounce rate")
@@ -303,6 +437,7 @@ def test_tabs_by_keyboard(html, open_report):
         assert page.evaluate("document.activeElement.className") == "skip"
         page.keyboard.press("Tab")
         for key, title, name in [
+            ("ArrowRight", "Customers over time", "customers"),
             ("ArrowRight", "Conversion funnel", "funnel"),
             ("End", "Product categories", "categories"),
             ("ArrowRight", "Overview", "overview"),
@@ -350,6 +485,13 @@ def test_downloads_are_the_tables(html, tables, open_report):
                 "metrics_churn",
                 "metrics_categories",
                 "metrics_category_rfm",
+                "metrics_lifecycle",
+                "metrics_active_users",
+                "metrics_stickiness",
+                "metrics_cohort_retention",
+                "metrics_repeat_purchase",
+                "metrics_segment_history",
+                "metrics_segment_migration",
             ]
         )
 

@@ -1,6 +1,7 @@
 """The command line: sources, output, exit codes."""
 
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -8,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 from google.cloud.storage import Client
 
-from pipelines.report import read_warehouse
+from pipelines.report import read_warehouse, render_report, runs
 from pipelines.report.__main__ import main
-from pipelines.report.reading import parse_dataset
+from pipelines.report.reading import OPTIONAL_TABLES, parse_dataset
 from tests.conftest import skip_or_fail
 from transforms.warehouse.gcs import ABSENT, Folder
 from transforms.warehouse.local import MANIFEST
@@ -34,6 +36,31 @@ def test_report_of_a_warehouse_is_that_of_its_tables(warehouse, html, tmp_path, 
     assert main(["--warehouse", str(warehouse), "--output", str(output)]) == 0
     assert output.read_text("utf-8") == html
     assert capsys.readouterr().out == f"Wrote {output}\n"
+
+
+def test_the_report_shows_the_run_of_the_manifest(warehouse, tables):
+    older = "20240304T063011-older"
+    assert runs.newest_run(read_warehouse(str(warehouse)))["run_id"] != older
+    (warehouse / MANIFEST).write_text(json.dumps({"run_id": older}))
+    read = read_warehouse(str(warehouse))
+    assert runs.newest_run(read)["run_id"] == older
+    assert read["data_quality"].equals(tables["data_quality"].filter(pl.col("run_id") == older))
+
+
+def test_a_broken_manifest_fails_with_one_line(warehouse, capsys):
+    (warehouse / MANIFEST).write_text("{")
+    assert main(["--warehouse", str(warehouse)]) == 1
+    assert capsys.readouterr().err.startswith("error: Cannot read ")
+
+
+def test_tables_that_a_run_left_out_are_not_missed(warehouse, tables, tmp_path):
+    for name in OPTIONAL_TABLES:
+        shutil.rmtree(warehouse / name)
+    output = tmp_path / "out.html"
+    assert main(["--warehouse", str(warehouse), "--output", str(output)]) == 0
+    assert output.read_text("utf-8") == render_report(
+        {name: frame for name, frame in tables.items() if name not in OPTIONAL_TABLES}
+    )
 
 
 def test_a_missing_table_fails_with_one_line(warehouse, capsys):
@@ -96,7 +123,9 @@ def test_export_writes_each_page_whole(warehouse, chromium, tmp_path):
     images = sorted(tmp_path.glob("*.png"))
     assert [image.name for image in images] == [
         "report-categories.png",
+        "report-customers.png",
         "report-funnel.png",
+        "report-history.png",
         "report-overview.png",
         "report-segments.png",
     ]

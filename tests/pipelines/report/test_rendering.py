@@ -2,14 +2,18 @@
 
 import json
 import re
+from datetime import date
 
 import polars as pl
 import pytest
 
 from pipelines.report import TABLES, render_report, vega
 from pipelines.report.models import Column, Table
+from pipelines.report.reading import OPTIONAL_TABLES
+from pipelines.report.runs import newest_run
 from tests.pipelines.report.builder import build_tables
 from transforms.errors import RunError
+from transforms.schema import TABLES_BY_NAME
 
 
 def embedded(html):
@@ -67,6 +71,121 @@ def test_csv_has_exact_money_and_no_formulas():
         "plain,4.000000000",
         ",5.000000000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("\N{FULLWIDTH EQUALS SIGN}1+1", "'\N{FULLWIDTH EQUALS SIGN}1+1"),
+        ("\N{FULLWIDTH PLUS SIGN}1", "'\N{FULLWIDTH PLUS SIGN}1"),
+        ("\N{FULLWIDTH HYPHEN-MINUS}1", "'\N{FULLWIDTH HYPHEN-MINUS}1"),
+        ("\N{FULLWIDTH COMMERCIAL AT}A1", "'\N{FULLWIDTH COMMERCIAL AT}A1"),
+        ("+1", "'+1"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a;=1;@b;c", "a;'=1;'@b;c"),
+        ("a; \N{FULLWIDTH EQUALS SIGN}1", "a;' \N{FULLWIDTH EQUALS SIGN}1"),
+        ("a\t=1", "a\t'=1"),
+        ("a\n=1", "a\n'=1"),
+        (" =1", "' =1"),
+        ("\tx", "'\tx"),
+        ("a=b", "a=b"),
+        ("semi;colon", "semi;colon"),
+        ("shoes-men", "shoes-men"),
+    ],
+)
+def test_no_part_of_a_cell_is_a_formula(text, written):
+    frame = pl.DataFrame({"name": [text]})
+    table = Table("t", "T", [Column("name", "Name", "text")], frame)
+    assert pl.read_csv(table.csv.encode())["name"].item() == written
+
+
+def test_the_shown_run_is_the_one_published_last(tables):
+    stopped = tables["pipeline_runs"][:1].with_columns(
+        pl.lit("20990101T000000-ahead").alias("run_id"),
+        pl.lit("publishing").alias("status"),
+        pl.col("started_at").dt.offset_by("75y"),
+    )
+    runs = pl.concat([stopped, tables["pipeline_runs"]])
+    assert newest_run({"pipeline_runs": runs})["run_id"] == "20240305T063011-newest"
+    assert newest_run({"pipeline_runs": stopped})["run_id"] == "20990101T000000-ahead"
+    assert newest_run({"pipeline_runs": stopped.clear()}) is None
+
+
+def shown_pages(html):
+    return re.findall(r'<section class="page" id="page-(\w+)"', html)
+
+
+def test_a_page_whose_tables_were_left_out_is_not_there(tables, html):
+    assert shown_pages(html) == [
+        "overview",
+        "customers",
+        "funnel",
+        "segments",
+        "history",
+        "categories",
+    ]
+    without = {name: frame for name, frame in tables.items() if name not in OPTIONAL_TABLES}
+    empty = {name: tables[name].clear() for name in OPTIONAL_TABLES}
+    for left_out in (without, tables | empty):
+        assert shown_pages(render_report(left_out)) == [
+            "overview",
+            "funnel",
+            "segments",
+            "categories",
+        ]
+
+
+def test_only_tables_that_can_be_left_out_are_optional():
+    assert all(TABLES_BY_NAME[name].group is None for name in TABLES)
+    assert all(TABLES_BY_NAME[name].group is not None for name in OPTIONAL_TABLES)
+
+
+def test_history_has_its_page_without_whole_months(tables):
+    no_moves = {"metrics_segment_migration": tables["metrics_segment_migration"].clear()}
+    assert "Needs two whole months of data." in render_report(tables | no_moves)
+
+
+def test_two_years_fit_into_the_file():
+    html = render_report(build_tables(users=4000, days=731))
+    assert len(html.encode()) < 5_500_000
+    assert "The page shows the latest 366 days of 731." in html
+    assert "The charts show the latest 104 of 105 days and the table has the latest 52." in html
+    assert "The latest 24 cohorts and months at most" in html
+
+
+def test_one_far_date_does_not_stretch_the_charts(tables, html):
+    far = date(2099, 1, 1)
+    row = tables["metrics_periods"].filter(pl.col("period") == "day")[:1]
+    stray = [
+        row.with_columns(
+            pl.lit(period).alias("period"),
+            pl.lit(start).alias("period_start"),
+            pl.lit(1, pl.Int64).alias("events"),
+        )
+        for period, start in (("day", far), ("week", date(2098, 12, 29)), ("month", far))
+    ]
+    days = pl.date_range(date(2019, 12, 1), far, eager=True)
+    quiet = tables["metrics_active_users"].filter(pl.col("event_date") == date(2019, 10, 1))
+    quiet = quiet.with_columns(pl.selectors.integer() * 0).drop("event_date")
+    months = tables["metrics_lifecycle"].filter(
+        pl.col("period") == "month", pl.col("period_start") == date(2019, 11, 1)
+    )
+    months = months.with_columns(pl.selectors.integer() * 0).drop("period_start")
+    stretched = {
+        "metrics_periods": stray,
+        "metrics_active_users": [quiet.join(days.to_frame("event_date"), how="cross")],
+        "metrics_lifecycle": [
+            months.join(days.dt.truncate("1mo").unique().to_frame("period_start"), how="cross")
+        ],
+    }
+    longer = {
+        name: pl.concat([tables[name], *(rows.select(tables[name].columns) for rows in more)])
+        for name, more in stretched.items()
+    }
+    after = embedded(render_report(tables | longer))["charts"]
+    before = embedded(html)["charts"]
+    for chart in ("trend-revenue", "trend-orders", "growth", "active-users", "history-customers"):
+        assert after[chart] == before[chart]
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -558,10 +558,11 @@ def _by_series(kind: str, encoding: Row) -> Row:
 
 
 def _strip_of_time() -> Row:
-    step = "width / max(1, data('rows').length - 1)"
+    """Return where a strip around a date is: half-way to its neighbours."""
+    half = "width / max(1, data('rows').length - 1) / 2"
     return {
-        "xc": {"scale": "x", "field": "at"},
-        "width": {"signal": f"data('rows').length > 1 ? {step} : width"},
+        "x": {"signal": f"max(0, scale('x', datum.at) - {half})"},
+        "x2": {"signal": f"min(width, scale('x', datum.at) + {half})"},
     }
 
 
@@ -593,8 +594,6 @@ def _of_series(
             "fillOpacity": {"value": 0},
             "tooltip": tooltip,
         },
-        name="strips",
-        clip=True,
     )
     surroundings["encode"]["hover"] = {"fillOpacity": {"value": 0.08}}
     return _chart(

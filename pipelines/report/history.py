@@ -256,7 +256,7 @@ def _migration(moves: pl.DataFrame) -> Figure:
     table = _move_table(moves)
     lead = (
         "Rows: what customers were at the end of the month before. Columns: what they were at the "
-        "end of the month. The darker, the larger the share of the row. The latest "
+        "end of the month. The stronger the colour, the larger the share of the row. The latest "
         f"{formatting.plural(SHOWN_MONTHS, 'month')} at most."
     )
     return figure_with_choice(

@@ -37,6 +37,7 @@ _STICKINESS_MONTHS = 12
 _SHOWN_COHORT_BARS = 12
 _DAYS_OF_A_MONTH = 31  # at most
 _CELL_HEIGHT = 27
+_WINDOW_WIDTH = 190
 _ALL_COHORTS = "All cohorts"
 
 
@@ -718,7 +719,7 @@ def _within_days_chart(over_all: Row | None) -> Chart:
         )
     rows = [
         {
-            "label": f"Within {days} days",
+            "label": f"Within {days} days, of {formatting.compact(over_all[f'eligible_{days}'])}",
             "days": days,
             "rate": over_all[f"repurchase_rate_{days}"],
             "eligible": over_all[f"eligible_{days}"],
@@ -734,7 +735,14 @@ def _within_days_chart(over_all: Row | None) -> Chart:
             for row in known
         ]
         sentence = f"Of the customers observed for so long, bought again: {', '.join(told)}."
-    return parts.bar_chart("repurchase-windows", measure, rows, sentence=sentence)
+    return parts.bar_chart(
+        "repurchase-windows",
+        measure,
+        rows,
+        sentence=sentence,
+        marked=rows[0]["label"],  # what most customers have been observed for
+        label_width=_WINDOW_WIDTH,
+    )
 
 
 def _repurchase_chart(rows: Sequence[Row]) -> Chart:

@@ -449,6 +449,7 @@ def _run(sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             "table_rows": json.dumps({"fct_events": kept, "fct_sessions": sessions.height}),
             "options": json.dumps({"session_timeout_seconds": 3600, "churn_threshold_days": 60}),
             "code_version": "0.1.0+4f2c9d1",
+            "input_fingerprint": None,
         }
 
     runs = pl.DataFrame(

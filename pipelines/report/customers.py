@@ -456,6 +456,8 @@ class _Length:
     key: str
     title: str
     shown: int
+    every: str
+    offset: str
 
     def name(self, start: date | None) -> str:
         """Return a cohort as the page writes it."""
@@ -464,7 +466,10 @@ class _Length:
         return formatting.month(start) if self.key == "month" else formatting.day(start)
 
 
-_LENGTHS = (_Length("month", "Months", SHOWN_MONTHS), _Length("week", "Weeks", SHOWN_WEEKS))
+_LENGTHS = (
+    _Length("month", "Months", SHOWN_MONTHS, "1mo", "{}mo"),
+    _Length("week", "Weeks", SHOWN_WEEKS, "1w", "{}w"),
+)
 
 _RETENTION = {
     "users": ("Users", "retention_rate", "retained_users", "eligible_users"),
@@ -475,13 +480,21 @@ _RETENTION = {
 def _cohorts(
     retention: pl.DataFrame, activity: _Activity, length: _Length, covered: tuple[date, date]
 ) -> pl.DataFrame:
-    """Return the shown rows of one cohort table, those over all cohorts first."""
+    """Return the shown rows of one cohort table, those over all cohorts first.
+
+    Windows that begin after the data hold nothing, whatever the run's as_of.
+    """
+    start = pl.col("cohort_start").fill_null(covered[0]).dt.truncate(length.every)
+    begins = start.dt.offset_by(
+        pl.format(length.offset, pl.col("period_number").clip(0, length.shown))
+    )
     own = retention.filter(
         pl.col("cohort_by") == f"first_{activity.key}",
         pl.col("activity") == activity.key,
         pl.col("method") == "calendar",
         pl.col("period") == length.key,
         pl.col("period_number") < length.shown,
+        begins <= covered[1],
     )
     starts = own.filter(pl.col("cohort_start") <= covered[1])["cohort_start"].unique().sort()
     return own.filter(

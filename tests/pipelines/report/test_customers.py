@@ -188,6 +188,20 @@ def test_open_cells_of_the_triangle_are_not_drawn():
     assert [row["number"] for row in value.rows if row["marked"]] == [0, 1]
 
 
+def test_windows_after_the_data_are_not_shown_whatever_as_of():
+    after = {
+        n: [cohort(None, n, 40, 0), cohort(OCTOBER, n, 50, 0), cohort(NOVEMBER, n, 40, 0)]
+        for n in range(4)
+    }
+    retention = frame("metrics_cohort_retention", *(row for rows in after.values() for row in rows))
+    page = customers_page(over_time(metrics_cohort_retention=retention))
+    drawn = {(row["row"], row["column"]) for row in chart(page, "retention").rows}
+    assert drawn == {
+        *((name, str(n)) for name in ("All cohorts", "Oct 2019") for n in range(3)),
+        *(("Nov 2019", str(n)) for n in range(2)),
+    }
+
+
 def test_only_the_first_cohort_says_nothing_over_all():
     retention = frame(
         "metrics_cohort_retention",

@@ -36,8 +36,8 @@ STAGES = {
     "AddPartials": "Add Store",
     "Metrics": "Start ComputeMetrics",
     "Publish": """
-        StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics AllFiles
-        AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
+        StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics
+        AllFiles AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
     """,
 }
 

@@ -76,3 +76,10 @@ def test_a_period_is_complete_if_it_ends_by_the_last_day(period, start, length):
     assert series["is_left_censored"].to_list() == is_first
     assert calendar.is_left_censored(series["period_start"], period).to_list() == is_first
     assert calendar.last_complete_index(period) == indexes[0] + series["is_complete"].sum() - 1
+
+
+def test_tables_over_time_are_made_for_a_century():
+    first = date(2019, 10, 1)
+    Calendar(first, first + timedelta(days=MOST_DAYS - 1)).require_bounded()
+    with pytest.raises(RunError, match=r"from 2019-10-01 to 9999-12-31, .*--as_of=DATE"):
+        Calendar(first, date.max).require_bounded()

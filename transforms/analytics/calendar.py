@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from transforms.columnar.kernels import Integers
+from transforms.errors import RunError
 from transforms.schema import Period
 
 _EPOCH: Final = dt.date(1970, 1, 1).toordinal()
@@ -76,6 +77,10 @@ def period_starts(dates: pl.Series, period: Period) -> pl.Series:
     return dates_of(starts).alias(dates.name)
 
 
+MOST_DAYS: Final = 36_525
+"""Days that tables over time are made for: a century."""
+
+
 @dataclass(frozen=True)
 class Calendar:
     """The days that a run looks at.
@@ -87,6 +92,21 @@ class Calendar:
 
     first: dt.date
     last: dt.date
+
+    def require_bounded(self) -> None:
+        """Check that series of all days, and windows up to the last one, can be made.
+
+        Raises:
+            RunError: The days are too many; says how to leave the odd ones out.
+        """
+        days = self.last_day - self.first_day + 1
+        if days > MOST_DAYS:
+            raise RunError(
+                f"the tables over time would go from {self.first} to {self.last}, over {days:,} "
+                f"days, and are made for {MOST_DAYS:,} at most; nothing was published. Leave later "
+                "events out with --as_of=DATE, correct the event_time of the earlier ones, or "
+                "leave these tables out with --without=time."
+            )
 
     @property
     def first_day(self) -> int:

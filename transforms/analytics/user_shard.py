@@ -65,7 +65,13 @@ class UserFacts:
 
     @classmethod
     def of(cls, rules: Rules, calendar: Calendar) -> UserFacts:
-        """The facts of a run."""
+        """The facts of a run.
+
+        Raises:
+            RunError: It is to make tables over time for too many days.
+        """
+        if "time" not in rules.without:
+            calendar.require_bounded()
         history = rules.history if rules.has_history else "none"
         return cls(rules, calendar, snapshots(calendar.first, calendar.last, history))
 

@@ -70,7 +70,11 @@ def audit(cloud: Cloud, run_id: str, *, minutes: int = 0) -> Document:
         stage(DATA_QUALITY.conform(checks), DATA_QUALITY, folder),
     ]
     finished = (NOW + dt.timedelta(minutes=minutes)).isoformat()
-    manifest = {"run_id": run_id, "finished_at": finished}
+    manifest = {
+        "run_id": run_id,
+        "finished_at": finished,
+        "table_rows": {table.name: 1 for table in TABLES},
+    }
     return BucketWarehouse(cloud.output).record(manifest, files)
 
 

@@ -23,12 +23,21 @@ from transforms.schema import (
     TABLES,
 )
 from transforms.warehouse import local, read_state, staging
-from transforms.warehouse.base import is_of_a_run, require_manifest
+from transforms.warehouse.base import Document, is_of_a_run, require_manifest
 from transforms.warehouse.bigquery import parts_of
 from transforms.warehouse.local import LocalWarehouse
 from transforms.warehouse.staging import stage, stage_batch, window_of
 
 REPLACED = (METRICS_CATEGORY_RFM, METRICS_RFM_GRID)
+
+
+def manifest_of(run_id: str) -> Document:
+    """The least that a run of every table says of itself."""
+    return {
+        "run_id": run_id,
+        "finished_at": "2026-01-01T00:00:00+00:00",
+        "table_rows": {table.name: 1 for table in TABLES},
+    }
 
 
 def publish(output: Path, run_id: str, purchases: int) -> list[str]:
@@ -75,8 +84,7 @@ def publish(output: Path, run_id: str, purchases: int) -> list[str]:
         stage(
             pl.DataFrame([frames[0][1]], schema=frames[0][0].polars_schema()), REPLACED[0], staging
         )
-        manifest = {"run_id": run_id, "finished_at": "2026-01-01T00:00:00+00:00"}
-        warnings = warehouse.publish(warehouse.record(manifest, files))
+        warnings = warehouse.publish(warehouse.record(manifest_of(run_id), files))
     return warnings + work.warnings
 
 
@@ -365,6 +373,10 @@ def test_a_current_state_elsewhere_is_refused(tmp_path):
         ("not JSON", "does not name a run"),
         ('{"run_id": "../x"}', "names a run '../x', which none is called"),
         ('{"run_id": "run1"}', "does not say when its run finished"),
+        (
+            '{"run_id": "run1", "finished_at": "2026-01-01T00:00:00+00:00"}',
+            "does not say which tables its run made",
+        ),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_named(tmp_path, document, problem):
@@ -378,7 +390,7 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, document, problem):
     "name", ["../x.parquet", "/etc/passwd", "_runs/../../x.parquet", "gs://b/_runs/r/t/x.parquet"]
 )
 def test_a_manifest_names_no_file_outside_its_warehouse(name):
-    manifest = {"run_id": "r", "finished_at": "2026-01-01T00:00:00+00:00", "tables": {"t": [name]}}
+    manifest = manifest_of("r") | {"tables": {"t": [name]}}
     with pytest.raises(RunError, match=f"names {re.escape(repr(name))}, which is no file of a run"):
         require_manifest(manifest, "gs://bucket/manifest.json")
     require_manifest(manifest | {"tables": {"t": [f"_runs/r/t/{LEFT}"]}}, "gs://b/manifest.json")
@@ -427,7 +439,7 @@ def test_the_files_of_one_state_can_be_read_while_others_are_published(tmp_path)
 
 def test_a_staged_file_that_is_gone_or_cut_stops_the_publication(tmp_path):
     warehouse = LocalWarehouse(str(tmp_path))
-    manifest = {"run_id": "run1", "finished_at": "2026-01-01T00:00:00+00:00"}
+    manifest = manifest_of("run1")
     with warehouse.workspace("run1", spill=False) as work:
         file = stage(REJECTED_ROWS.empty_frame(), REJECTED_ROWS, work.staging)
         os.truncate(file.path, 9)

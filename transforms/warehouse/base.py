@@ -74,6 +74,8 @@ def require_manifest(document: Any, path: str) -> Document:
         problem = f"names a run {document['run_id']!r}, which none is called"
     elif not _is_time(document.get("finished_at")):
         problem = "does not say when its run finished"
+    elif not isinstance(document.get("table_rows"), dict):
+        problem = "does not say which tables its run made"
     else:
         tables = document.get("tables", {})
         files = list(tables.values()) if isinstance(tables, dict) else [tables]

@@ -26,6 +26,7 @@ from transforms.schema import TABLES
 from transforms.warehouse import gcs, open_warehouse
 from transforms.warehouse.base import Document
 
+EARLIER = Path(__file__).parents[1] / "warehouse_0_1_0" / "bucket"
 PROJECT = "test-project"
 CREDENTIALS = {
     "type": "authorized_user",
@@ -164,6 +165,14 @@ def new_warehouse(objects: Proxy, queries: Proxy) -> BigQueryCloud:
     queries.reset()
     name = new_bucket()
     return BigQueryCloud(objects, name, queries, f"{PROJECT}.{name.replace('-', '_')}")
+
+
+def upload_earlier(warehouse: Cloud) -> None:
+    """Fill a warehouse with what version 0.1.0 published there."""
+    bucket = storage.Client().bucket(warehouse.bucket)
+    for path in EARLIER.rglob("*"):
+        if path.is_file():
+            bucket.blob(f"warehouse/{path.relative_to(EARLIER)}").upload_from_filename(str(path))
 
 
 @pytest.fixture

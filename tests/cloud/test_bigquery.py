@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystems import FileSystems
 from google.cloud import bigquery
 
 import transforms.warehouse.bigquery
@@ -18,11 +22,13 @@ from tests.cloud.conftest import (
     audited,
     new_warehouse,
     publish,
+    upload_earlier,
 )
 from tests.cloud.proxy import error, failed_job
+from tests.oracle.compare import assert_tables_equal
 from transforms.errors import RunError
-from transforms.schema import DATA_QUALITY, TABLES
-from transforms.warehouse import gcs, lease
+from transforms.schema import DATA_QUALITY, TABLES, TABLES_BY_NAME, Table, tables_without
+from transforms.warehouse import gcs, lease, open_warehouse
 from transforms.warehouse.bigquery import publish as publish_to_bigquery
 from transforms.warehouse.bigquery import schema_fields, table_resource
 from transforms.warehouse.bucket import BucketWarehouse
@@ -229,6 +235,70 @@ def test_what_the_dataset_lacks_fails_first(empty, events, capsys):
     )
     assert "no jobs for you; try: bq query" in message()
     assert empty.table_names() == set()
+
+
+def test_what_a_run_leaves_out_is_no_longer_shown(empty, events, local):
+    """A table of the run before would be taken for one of this run."""
+    kept = tables_without({"time", "history"})
+    options = ("--max_rejected_ratio=0.5", "--create_dataset")
+    assert main(empty.arguments(events, *options)) == 0
+    assert empty.table_names() == {table.name for table in TABLES} > {table.name for table in kept}
+    unrelated = f"{empty.dataset}.fct_orders_by_hand"
+    empty.client().create_table(unrelated)
+
+    assert main(empty.arguments(events, *options, "--without=time")) == 0
+    empty.client().delete_table(unrelated)  # or fail: it is not of this program
+    assert empty.table_names() == {table.name for table in kept}
+    shown = open_warehouse(empty.output).state()
+    assert {name for name, files in shown.files.items() if files} == {t.name for t in kept}
+    names = [table.name for table in kept if not table.appended]
+    found = {name: live(empty, name) for name in names}
+    assert_tables_equal(found, {name: local[name] for name in names})
+    assert live(empty, "pipeline_runs")["status"].to_pylist() == ["published"] * 2
+
+
+def live(warehouse: BigQueryCloud, name: str) -> pa.Table:
+    """A live table, as BigQuery gives it."""
+    client = warehouse.client()
+    table = client.get_table(f"{warehouse.dataset}.{name}")
+    return client.list_rows(table).to_arrow(create_bqstorage_client=False)
+
+
+def test_a_dataset_of_an_earlier_version_is_published_over(empty, events, local):
+    upload_earlier(empty)
+    client = empty.client()
+    client.create_dataset(empty.dataset)
+    state = open_warehouse(empty.output).state()
+    for name, files in state.files.items():
+        if files:
+            load_earlier(empty, TABLES_BY_NAME[name], files)
+    (before,) = empty.query("SELECT * FROM `{d}.pipeline_runs`")
+    assert "input_fingerprint" not in before
+
+    assert main(empty.arguments(events, "--run_id=today", "--max_rejected_ratio=0.5")) == 0
+
+    assert_published(empty, local, "today")
+    (after,) = empty.query("SELECT * FROM `{d}.pipeline_runs` WHERE run_id = 'earlier'")
+    assert after["input_fingerprint"] is None
+    assert {name: after[name] for name in before} == before
+    (checks,) = empty.query("SELECT COUNT(*) AS n FROM `{d}.data_quality` WHERE run_id = 'earlier'")
+    assert checks["n"] == 299
+
+
+def load_earlier(warehouse: BigQueryCloud, table: Table, files: Sequence[str]) -> None:
+    """Make a live table as an earlier version did: of the columns that its files have."""
+    client, name = warehouse.client(), f"{warehouse.dataset}.{table.name}"
+    with FileSystems.open(files[0]) as file:
+        columns = pq.read_schema(file).names
+    meant = table_resource(table, name)
+    meant.schema = [field for field in meant.schema if field.name in columns]
+    client.create_table(meant)
+    config = bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        schema=meant.schema,
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+    )
+    client.load_table_from_uri(files, name, job_config=config).result()
 
 
 def test_a_dataset_that_vanishes_is_named(empty, events):

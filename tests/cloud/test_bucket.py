@@ -21,7 +21,7 @@ from google.cloud import storage
 from polars.testing import assert_frame_equal
 
 from pipelines.customer_analytics import main
-from tests.cloud.conftest import Cloud
+from tests.cloud.conftest import Cloud, upload_earlier
 from tests.cloud.proxy import error
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents
@@ -465,11 +465,8 @@ def test_a_job_renews_its_lease_and_notices_that_it_lost_it(cloud):
 
 
 def test_a_bucket_of_an_earlier_version_is_published_over(cloud):
+    upload_earlier(cloud)
     source = storage.Client().bucket(cloud.bucket)
-    earlier = Path(__file__).parents[1] / "warehouse_0_1_0" / "bucket"
-    for path in earlier.rglob("*"):
-        if path.is_file():
-            source.blob(f"warehouse/{path.relative_to(earlier)}").upload_from_filename(str(path))
     warehouse = BucketWarehouse(cloud.output)
     runs = warehouse.read_table(PIPELINE_RUNS)
     assert runs["input_fingerprint"].to_list() == [None]

@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import NotFound
 
 from pipelines.customer_analytics import main
 from tests.cloud.conftest import (
@@ -87,6 +89,16 @@ def die_after(warehouse: BigQueryCloud, jobs: int) -> None:
     warehouse.queries.fault, warehouse.queries.observe = refuse, note
 
 
+def let_jobs_end(warehouse: BigQueryCloud) -> None:
+    """Let requests pass again; wait for what was started, which needs no process to go on."""
+    started = set(warehouse.queries.jobs())
+    warehouse.queries.reset()
+    client = warehouse.client()
+    for job_id in started:
+        with suppress(NotFound):  # it was asked for, and refused
+            client.get_job(job_id).result()
+
+
 def test_a_publication_that_dies_after_any_job_goes_on(warehouse, events, local):
     before, _ = live(warehouse)
     manifest = audited(warehouse, events, "new")
@@ -96,7 +108,7 @@ def test_a_publication_that_dies_after_any_job_goes_on(warehouse, events, local)
         die_after(warehouse, jobs)
         with pytest.raises(RunError, match="goes on from here"):
             publish(warehouse, manifest)
-        warehouse.queries.reset()
+        let_jobs_end(warehouse)
         now, statuses = live(warehouse)
         changed = [name for name in REPLACED if now[name] != before[name]]
         history.append((len(changed), statuses.get("new")))
@@ -125,7 +137,7 @@ def kill_at(warehouse: BigQueryCloud, step: str, number: int, command: list[str]
         warehouse.queries.observe = kill
         _, messages = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, messages.decode()
-    warehouse.queries.reset()
+    let_jobs_end(warehouse)
 
 
 def test_a_process_that_is_killed_is_taken_up_by_the_next(warehouse, events, local):

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,8 @@ from benchmarks import with_rows
 from benchmarks.comparing import COMPARED, DifferentTablesError, require_equal, tables_named
 from benchmarks.inputs import SKEWS, Input, prepare
 from benchmarks.measuring import CommandFailedError, Cost, measure
+from transforms.rules import TABLE_GROUPS, Rules
+from transforms.schema import Table, tables_without
 
 OURS: Final = "ours"
 _READ_BYTES: Final = 16 << 20
@@ -37,26 +39,46 @@ class Contender:
         title: What it is called in the table.
         command: Its command, in which INPUT and OUTPUT are replaced.
         on_sample: True where it is measured on the sample only.
+        over_time: True where it makes the tables over time as well, unless `--without=time` is
+            given to it; another one takes part where they are left out.
         tables: The tables it makes.
     """
 
     title: str
     command: tuple[str, ...]
     on_sample: bool = False
+    over_time: bool = False
     tables: tuple[str, ...] = tuple(table.name for table in COMPARED)
 
-    def command_on(self, files: str, output: Path) -> list[str]:
-        """The command for an input and an output folder."""
+    def command_on(self, files: str, output: Path, without: Collection[str] = ()) -> list[str]:
+        """The command for an input and an output folder.
+
+        Args:
+            files: Glob of the input.
+            output: The folder.
+            without: Groups of tables that are left out.
+        """
         places = {"INPUT": files, "OUTPUT": str(output)}
-        return [sys.executable, "-m", *(places.get(part, part) for part in self.command)]
+        command = [sys.executable, "-m", *(places.get(part, part) for part in self.command)]
+        if self.over_time and without:
+            command.append(f"--without={','.join(without)}")
+        return command
+
+    def compared(self, without: Collection[str]) -> tuple[Table, ...]:
+        """The tables that are compared, where groups of them are left out."""
+        kept = tables_without(Rules(without=frozenset(without)).left_out)
+        return tuple(table for table in tables_named(self.tables) if table in kept)
 
 
 CONTENDERS: Final[Mapping[str, Contender]] = {
     OURS: Contender(
         "this program",
         ("pipelines.customer_analytics", "--input", "INPUT", "--output", "OUTPUT"),
+        over_time=True,
     ),
-    "duckdb": Contender("DuckDB, SQL", ("benchmarks.with_duckdb", "INPUT", "OUTPUT")),
+    "duckdb": Contender(
+        "DuckDB, SQL", ("benchmarks.with_duckdb", "INPUT", "OUTPUT"), over_time=True
+    ),
     "polars": Contender("Polars, hand-written", ("benchmarks.with_polars", "INPUT", "OUTPUT")),
     "rows": Contender(
         "Beam, a dict per event",
@@ -92,9 +114,20 @@ class Result:
 
 
 def run_rounds(
-    source: Input, contenders: Mapping[str, Contender], rounds: int, folder: Path
+    source: Input,
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    folder: Path,
+    without: Collection[str] = (),
 ) -> list[Result]:
     """Run every contender once a round and compare its tables with ours.
+
+    Args:
+        source: What they read.
+        contenders: Who takes part.
+        rounds: How often.
+        folder: Where they write; it is removed.
+        without: Groups of tables that are left out.
 
     Raises:
         CommandFailedError: A contender failed.
@@ -110,14 +143,16 @@ def run_rounds(
             _read_once(files)
             os.sync()  # nobody waits for what the one before has left to be written
             print(f"round {number + 1} of {rounds}: {contender.title}", file=sys.stderr)
-            costs[name].append(measure(contender.command_on(files, output), _environment()))
+            costs[name].append(
+                measure(contender.command_on(files, output, without), _environment())
+            )
             expected = folder / OURS
             if contender.on_sample:
                 expected = expected_of_sample
                 if not expected.exists():
-                    measure(CONTENDERS[OURS].command_on(files, expected), _environment())
+                    measure(CONTENDERS[OURS].command_on(files, expected, without), _environment())
             if output != expected:
-                require_equal(output, expected, tables_named(contender.tables))
+                require_equal(output, expected, contender.compared(without))
                 shutil.rmtree(output)
     shutil.rmtree(folder)
     return [
@@ -223,8 +258,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--contenders",
         nargs="+",
         choices=[name for name in CONTENDERS if name != OURS],
-        default=[name for name in CONTENDERS if name != OURS],
-        help="whom to compare with (default: all)",
+        help="whom to compare with (default: all; those without tables over time only where these "
+        "are left out)",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        choices=TABLE_GROUPS,
+        default=[],
+        help="tables that nobody makes: time for those over time",
     )
     parser.add_argument(
         "--repeat",
@@ -248,7 +290,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     packaging = parser.add_mutually_exclusive_group()
     packaging.add_argument("--files", type=_positive, help="cut the CSV into so many files")
     packaging.add_argument("--gz", action="store_true", help="one gzip file")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    able = [
+        name
+        for name, contender in CONTENDERS.items()
+        if name != OURS and (contender.over_time or "time" in options.without)
+    ]
+    for name in options.contenders or ():
+        if name not in able:
+            parser.error(
+                f"argument --contenders: {name} makes no tables over time: add --without=time"
+            )
+    options.contenders = options.contenders or able
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -269,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        results = run_rounds(source, contenders, options.repeat, folder)
+        results = run_rounds(source, contenders, options.repeat, folder, options.without)
     except (CommandFailedError, DifferentTablesError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The tables in DuckDB SQL: python -m benchmarks.with_duckdb INPUT_GLOB OUTPUT.
+"""The tables in DuckDB SQL: python -m benchmarks.with_duckdb INPUT_GLOB OUTPUT [--without=time].
 
 The SQL is that of the tests' oracle, except where `duckdb_tables.sql` has a faster form. DuckDB has
 its defaults (all cores, 80 % of the memory), but for what makes it faster here: no order of rows is
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +19,8 @@ import duckdb
 from tests.oracle.sql import SQL_FILES
 
 FASTER_SQL: Final = Path(__file__).with_name("duckdb_tables.sql")
-# The tables over time, which no contender makes.
-_LEFT_OUT: Final = {
-    "activity_days",
-    "calendar",
-    "cohort_members",
-    "cohort_windows",
-    "days",
+_OVER_TIME: Final = {
+    "fct_orders",
     "fct_user_days",
     "metrics_active_users",
     "metrics_cohort_retention",
@@ -34,12 +31,21 @@ _LEFT_OUT: Final = {
     "metrics_stickiness",
     "snap_user_rfm",
     "snap_user_status",
+}
+# A table that is only on the way to those over time.
+_ON_THE_WAY: Final = {
+    "activity_days",
+    "calendar",
+    "cohort_members",
+    "cohort_windows",
+    "days",
     "snapshots",
     "state_dates",
     "user_states",
 }
-TEXTBOOK_SQL: Final = tuple(path for path in SQL_FILES if path.stem not in _LEFT_OUT)
+_USED_BY_ALL: Final = {"fct_orders"}
 
+_DAYS: Final = "BIGINT[]"
 _OPTIONS: Final = {
     "churn_threshold_days": 60,
     "at_risk_threshold_days": 45,
@@ -49,9 +55,11 @@ _OPTIONS: Final = {
     "cohort_observation_window_days": 90,
     "order_gap_seconds": 1,
     "frequency_unit": "items",
+    "history": "week",
 }
 # A table that is only on the way to others.
 _INTERMEDIATE: Final = {
+    *_ON_THE_WAY,
     "events_raw",
     "events_deduplicated",
     "event_counts",
@@ -126,19 +134,47 @@ def merged(textbook: list[tuple[str, str]], faster: list[tuple[str, str]]) -> li
     return [each for name, statement in textbook for each in places.get(name, [statement])]
 
 
-def write_tables(files: str, output: Path) -> None:
+def textbook_sql(*, over_time: bool) -> list[Path]:
+    """The SQL of the tests' oracle, with the tables over time or without them."""
+    left_out = set() if over_time else (_OVER_TIME | _ON_THE_WAY) - _USED_BY_ALL
+    return [path for path in SQL_FILES if path.stem not in left_out]
+
+
+def km_median_days(reached: list[int] | None, censored: list[int] | None) -> int | None:
+    """The median by Kaplan and Meier, exact: after how many days half or fewer still wait.
+
+    >>> km_median_days([1, 2, 2], [1])
+    2
+    """
+    returns = Counter(reached or ())
+    leaving = returns + Counter(censored or ())
+    at_risk, waiting = leaving.total(), Fraction(1)
+    for days in sorted(leaving):
+        waiting *= 1 - Fraction(returns[days], at_risk)
+        if returns[days] and 2 * waiting <= 1:
+            return days
+        at_risk -= leaving[days]
+    return None
+
+
+def write_tables(files: str, output: Path, *, over_time: bool = True) -> None:
     """Read the CSVs that match a glob; write every table as OUTPUT/TABLE/TABLE.parquet."""
     output.mkdir(parents=True)
+    not_written = _INTERMEDIATE if over_time else _INTERMEDIATE | _OVER_TIME
     with duckdb.connect(config={"temp_directory": str(output / "_spilled")}) as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET TimeZone = 'UTC'")
         for option, value in _OPTIONS.items():
             connection.execute(f"SET VARIABLE {option} = {value!r}")
+        connection.create_function(
+            "km_median_days", km_median_days, [_DAYS, _DAYS], "BIGINT", null_handling="special"
+        )
         connection.execute(_READ_CSV, [files])
-        for statement in merged(statements(*TEXTBOOK_SQL), statements(FASTER_SQL)):
+        textbook = statements(*textbook_sql(over_time=over_time))
+        for statement in merged(textbook, statements(FASTER_SQL)):
             connection.execute(statement)
         for (table,) in connection.execute("SHOW TABLES").fetchall():
-            if table not in _INTERMEDIATE:
+            if table not in not_written:
                 _write(connection, table, output)
 
 
@@ -155,4 +191,4 @@ def _write(connection: duckdb.DuckDBPyConnection, table: str, output: Path) -> N
 
 
 if __name__ == "__main__":
-    write_tables(sys.argv[1], Path(sys.argv[2]))
+    write_tables(sys.argv[1], Path(sys.argv[2]), over_time="--without=time" not in sys.argv[3:])

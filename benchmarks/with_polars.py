@@ -1,4 +1,4 @@
-"""The tables in Polars: python -m benchmarks.with_polars INPUT_GLOB OUTPUT.
+"""The tables but those over time, in Polars: python -m benchmarks.with_polars INPUT_GLOB OUTPUT.
 
 As a good user would write it for one machine: the streaming engine on all cores, sessions and
 other texts as Categoricals, ids as integers until they are written, one sort, and sessions found by
@@ -18,6 +18,7 @@ import polars as pl
 import polars_hash as plh
 
 _TIMEOUT: Final = pl.duration(seconds=3600)
+_ORDER_GAP: Final = pl.duration(seconds=1)
 _CHURN_DAYS, _AT_RISK_DAYS, _DECLINING_DAYS = 60, 45, 30
 _OUTLIER_RATIO: Final = 200
 _WINDOW_DAYS: Final = 90
@@ -296,6 +297,41 @@ def event_table(events: pl.DataFrame, session_ids: pl.Series) -> pl.LazyFrame:
     )
 
 
+def order_table(events: pl.DataFrame, session_ids: pl.Series) -> pl.DataFrame:
+    """The orders, in their order: `user` (an integer), `order_time`, `revenue`."""
+    purchases = (
+        events.filter(_is("purchase"))
+        .select("user_id", "session", "event_time", "price")
+        .sort("user_id", "session", "event_time")
+    )
+    changed = pl.any_horizontal(
+        pl.col(name) != pl.col(name).shift() for name in ("user_id", "session")
+    )
+    late = pl.col("event_time").diff() > _ORDER_GAP
+    orders = (
+        purchases.with_columns(order=(changed | late).fill_null(value=True).cum_sum())
+        .group_by("order")
+        .agg(
+            pl.col("user_id").first().alias("user"),
+            pl.col("session").first(),
+            pl.col("event_time").min().alias("order_time"),
+            pl.col("price").sum().alias("revenue"),
+        )
+    )
+    key = pl.concat_str(
+        "user",
+        session_ids.gather(orders["session"] - 1),
+        pl.col("order_time").dt.to_string("%Y-%m-%d %H:%M:%S"),
+        separator="|",
+    )
+    return (
+        orders.with_columns(key=key)
+        .with_columns(order_id=plh.col("key").nchash.md5())
+        .sort("order_time", "order_id")
+        .select("user", "order_time", "revenue")
+    )
+
+
 # --- Users ----------------------------------------------------------------------------------------
 
 
@@ -316,7 +352,16 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def user_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+def _lifecycle_stage(number: str) -> pl.Expr:
+    return _first_match(
+        (pl.col(number) == 0, "Prospect"),
+        (pl.col(number) == 1, "First-Time Buyer"),
+        (pl.col(number) <= 5, "Repeat Customer"),
+        otherwise="Loyal Customer",
+    )
+
+
+def user_table(days: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
     """dim_users, with `user` (an integer)."""
     buying = pl.col("date").filter(pl.col("purchases") > 0)
     per_user = (
@@ -330,9 +375,15 @@ def user_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
             pl.col("revenue").sum().alias("revenue"),
             buying.min().alias("first_purchase_date"),
             buying.max().alias("last_purchase_date"),
+            _sum(pl.col("purchases") > 0).alias("purchase_day_count"),
         )
     )
     session_counts = sessions.lazy().group_by("user").agg(_rows().alias("session_count"))
+    of_orders = (
+        orders.lazy()
+        .group_by("user", maintain_order=True)
+        .agg(_rows().alias("order_count"), pl.col("revenue").first().alias("first_order_value"))
+    )
     as_of = pl.lit(days["date"].max(), pl.Date)
     purchases = pl.col("purchase_count")
     since_purchase, since_activity = (
@@ -340,8 +391,9 @@ def user_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     )
     return _collect(
         per_user.join(session_counts, on="user", how="left")
+        .join(of_orders, on="user", how="left")
         .with_columns(
-            pl.col("session_count").fill_null(0),
+            pl.col("session_count", "order_count").fill_null(0),
             pl.col("first_event_time").dt.date().alias("first_event_date"),
             pl.col("last_event_time").dt.date().alias("last_event_date"),
             pl.when(purchases > 0).then("revenue").alias("total_revenue"),
@@ -355,7 +407,12 @@ def user_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
             .alias("days_since_last_purchase"),
         )
         .with_columns(
-            (as_of - pl.col("last_event_date")).dt.total_days().alias("days_since_last_activity")
+            (as_of - pl.col("last_event_date")).dt.total_days().alias("days_since_last_activity"),
+            (pl.col("first_purchase_date") - pl.col("first_event_date"))
+            .dt.total_days()
+            .alias("days_to_first_purchase"),
+            _mean_cents("revenue", "order_count").alias("avg_basket_value"),
+            _ratio(_count("purchase_count"), _count("order_count")).alias("avg_items_per_order"),
         )
         .with_columns(
             activity_status=_first_match(
@@ -394,12 +451,14 @@ def user_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
                 ),
                 otherwise=None,
             ).alias("data_quality_flag"),
-            _first_match(
-                (purchases == 0, "Prospect"),
-                (purchases == 1, "First-Time Buyer"),
-                (purchases <= 5, "Repeat Customer"),
-                otherwise="Loyal Customer",
-            ).alias("customer_lifecycle_stage"),
+            _lifecycle_stage("purchase_count").alias("customer_lifecycle_stage"),
+            "order_count",
+            "purchase_day_count",
+            "avg_basket_value",
+            "avg_items_per_order",
+            "first_order_value",
+            "days_to_first_purchase",
+            _lifecycle_stage("order_count").alias("order_lifecycle_stage"),
             "user",
         )
     )
@@ -598,6 +657,7 @@ def funnel_table(sessions: pl.DataFrame, users: pl.DataFrame, rfm: pl.DataFrame)
             _ratio(_count("bounced"), _count("sessions")).alias("bounce_rate"),
             _mean_money("revenue", "sessions").alias("revenue_per_session"),
             _mean_money("revenue", "purchase").alias("revenue_per_purchasing_session"),
+            _ratio(_count("purchase"), _count("view")).alias("view_to_purchase_rate"),
         )
         for dimension in dimensions
     )
@@ -682,7 +742,7 @@ def rfm_grid_table(users: pl.DataFrame, rfm: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def period_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+def period_table(days: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
     """metrics_periods."""
     by_start = sessions.group_by("session_start_date").agg(
         _rows().alias("sessions"),
@@ -707,9 +767,17 @@ def period_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
             .group_by(pl.col("session_start_date").dt.truncate(length).alias("period_start"))
             .agg(pl.col("sessions", "converting_sessions").sum())
         )
+        ordered = (
+            orders.lazy()
+            .group_by(pl.col("order_time").dt.date().dt.truncate(length).alias("period_start"))
+            .agg(_rows().alias("orders"))
+        )
         periods.append(
-            events.join(started, on="period_start", how="left").with_columns(
-                pl.col("sessions", "converting_sessions").fill_null(0), period=pl.lit(period)
+            events.join(started, on="period_start", how="left")
+            .join(ordered, on="period_start", how="left")
+            .with_columns(
+                pl.col("sessions", "converting_sessions", "orders").fill_null(0),
+                period=pl.lit(period),
             )
         )
     return _collect(pl.concat(periods)).select(
@@ -726,6 +794,9 @@ def period_table(days: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
         "revenue",
         _ratio(_count("converting_sessions"), _count("sessions")).alias("conversion_rate"),
         _mean_cents("revenue", "purchases").alias("avg_order_value"),
+        "orders",
+        _mean_cents("revenue", "orders").alias("avg_basket_value"),
+        _ratio(_count("purchases"), _count("orders")).alias("items_per_order"),
     )
 
 
@@ -814,13 +885,14 @@ def _write(table: str, frame: pl.DataFrame | pl.LazyFrame, output: Path) -> None
 
 
 def write_tables(files: str, output: Path) -> None:
-    """Read the CSVs that match a glob; write every table as OUTPUT/TABLE/TABLE.parquet."""
+    """Read the CSVs that match a glob; write the tables as OUTPUT/TABLE/TABLE.parquet."""
     events = number_sessions(drop_rest(drop_duplicates(sort_by_session(read_events(files)))))
     sessions = sum_sessions(events)
     _write("fct_events", event_table(events, sessions["session_id"]), output)
     _write("fct_sessions", sessions.drop("session", "user"), output)
     days = user_days(events)
-    users = user_table(days, sessions)
+    orders = order_table(events, sessions["session_id"])
+    users = user_table(days, sessions, orders)
     _write("dim_users", users.drop("user"), output)
     rfm = rfm_table(users)
     _write("dim_user_rfm", rfm.drop("user"), output)
@@ -832,7 +904,7 @@ def write_tables(files: str, output: Path) -> None:
     _write("dim_products", products.with_columns(ids), output)
     _write("metrics_churn", churn_table(users), output)
     _write("metrics_funnel", funnel_table(sessions, users, rfm), output)
-    _write("metrics_periods", period_table(days, sessions), output)
+    _write("metrics_periods", period_table(days, sessions, orders), output)
     _write("metrics_rfm_segments", rfm_segment_table(users, rfm), output)
     _write("metrics_user_segments", user_segment_table(users), output)
     _write("metrics_rfm_grid", rfm_grid_table(users, rfm), output)

@@ -29,6 +29,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 TABLES: Final = ("fct_events", "fct_sessions", "dim_users")
 
 _TIMEOUT: Final = 3600  # seconds
+_ORDER_GAP: Final = 1
 _COLUMNS: Final = (
     "event_time",
     "event_type",
@@ -42,6 +43,7 @@ _COLUMNS: Final = (
 )
 _TEXT, _INT, _DATE = pa.string(), pa.int64(), pa.date32()
 _TIME, _MONEY = pa.timestamp("us", "UTC"), pa.decimal128(38, 9)
+_RATE: Final = pa.float64()
 _SCHEMAS: Final = {
     "fct_events": pa.schema(
         [
@@ -85,6 +87,12 @@ _SCHEMAS: Final = {
             ("is_churned", _INT),
             ("has_purchase_history", pa.bool_()),
             *((name, _TEXT) for name in ("data_quality_flag", "customer_lifecycle_stage")),
+            *((f"{what}_count", _INT) for what in ("order", "purchase_day")),
+            ("avg_basket_value", _MONEY),
+            ("avg_items_per_order", _RATE),
+            ("first_order_value", _MONEY),
+            ("days_to_first_purchase", _INT),
+            ("order_lifecycle_stage", _TEXT),
         ]
     ),
 }
@@ -219,49 +227,70 @@ def session_row(events: list[Row]) -> Row:
 # --- Users ----------------------------------------------------------------------------------------
 
 
+_NOTHING: Final[Row] = {
+    "first": None,
+    "last": None,
+    "events": 0,
+    "sessions": 0,
+    "purchases": 0,
+    "revenue": "0",
+    "purchase_days": [],
+    "orders": 0,
+    "first_order": None,
+}
+
+
 def user_of_event(event: Row) -> tuple[str, Row]:
     """What an event adds to its user."""
-    bought = event["event_type"] == "purchase"
-    day = event["event_time"] // 86_400
-    return event["user_id"], {
-        "first": event["event_time"],
-        "last": event["event_time"],
-        "events": 1,
-        "sessions": 0,
-        "purchases": int(bought),
-        "revenue": event["price"] if bought else "0",
-        "first_purchase": day if bought else None,
-        "last_purchase": day if bought else None,
-    }
+    seen = {**_NOTHING, "first": event["event_time"], "last": event["event_time"], "events": 1}
+    if event["event_type"] == "purchase":
+        day = event["event_time"] // 86_400
+        seen |= {"purchases": 1, "revenue": event["price"], "purchase_days": [day]}
+    return event["user_id"], seen
 
 
 def user_of_session(session: Row) -> tuple[str, Row]:
     """What a session adds to its user."""
-    return session["user_id"], {
-        "first": None,
-        "last": None,
-        "events": 0,
-        "sessions": 1,
-        "purchases": 0,
-        "revenue": "0",
-        "first_purchase": None,
-        "last_purchase": None,
-    }
+    return session["user_id"], {**_NOTHING, "sessions": 1}
+
+
+def users_of_orders(session: list[Row]) -> Iterator[tuple[str, Row]]:
+    """What the orders of a session, given by its events, add to their users."""
+    purchases = [event for event in session if event["event_type"] == "purchase"]
+    purchases.sort(key=lambda event: (event["user_id"], event["event_time"]))
+    order: list[Row] = []
+    for event in purchases:
+        if order and (
+            event["user_id"] != order[-1]["user_id"]
+            or event["event_time"] - order[-1]["event_time"] > _ORDER_GAP
+        ):
+            yield user_of_order(order)
+            order = []
+        order.append(event)
+    if order:
+        yield user_of_order(order)
+
+
+def user_of_order(events: list[Row]) -> tuple[str, Row]:
+    """What an order adds to its user; the first one is known by its time, then its id."""
+    first = events[0]
+    time = first["event_time"]
+    key = f"{first['user_id']}|{first['session_id']}|{_time(time):%Y-%m-%d %H:%M:%S}"
+    order_id = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
+    revenue = str(sum(Decimal(event["price"]) for event in events))
+    return first["user_id"], {**_NOTHING, "orders": 1, "first_order": (time, order_id, revenue)}
 
 
 def sum_user(parts: Iterable[Row]) -> Row:
     """Add up what events and sessions add to a user."""
     found = list(parts)
     total: Row = {
-        name: sum(part[name] for part in found) for name in ("events", "sessions", "purchases")
+        name: sum(part[name] for part in found)
+        for name in ("events", "sessions", "purchases", "orders")
     }
     total["revenue"] = str(sum(Decimal(part["revenue"]) for part in found))
-    for name, choose in (
-        ("first", min),
-        ("last", max),
-        ("first_purchase", min),
-        ("last_purchase", max),
-    ):
+    total["purchase_days"] = sorted({day for part in found for day in part["purchase_days"]})
+    for name, choose in (("first", min), ("last", max), ("first_order", min)):
         total[name] = choose((p[name] for p in found if p[name] is not None), default=None)
     return total
 
@@ -269,14 +298,15 @@ def sum_user(parts: Iterable[Row]) -> Row:
 def user_row(element: tuple[str, Row], as_of: int) -> Row:
     """A row of dim_users; days are counted from 1970."""
     user_id, user = element
-    purchases, sessions = user["purchases"], user["sessions"]
-    first, last = user["first_purchase"], user["last_purchase"]
+    purchases, sessions, orders = user["purchases"], user["sessions"], user["orders"]
+    days = user["purchase_days"]
+    first, last = (days[0], days[-1]) if days else (None, None)
     since_activity = as_of - user["last"] // 86_400
     since_purchase = as_of - last if purchases else None
     revenue = Decimal(user["revenue"]) if purchases else None
     status = activity_status(since_activity, since_purchase)
     anomalous = user["events"] > 200 * sessions
-    stages = ((0, "Prospect"), (1, "First-Time Buyer"), (5, "Repeat Customer"))
+    items = rounded(Decimal(purchases), orders, "0.000001")
     return {
         "user_id": user_id,
         "first_event_time": _time(user["first"]),
@@ -288,9 +318,7 @@ def user_row(element: tuple[str, Row], as_of: int) -> Row:
         "purchase_count": purchases,
         "total_revenue": revenue,
         "customer_ltv": revenue,
-        "avg_order_value": (revenue / purchases).quantize(Decimal("0.01"), ROUND_HALF_UP)
-        if revenue is not None
-        else None,
+        "avg_order_value": rounded(revenue, purchases, "0.01"),
         "first_purchase_date": first and _time(first * 86_400).date(),
         "last_purchase_date": last and _time(last * 86_400).date(),
         "customer_lifespan_days": max(1, last - first) if purchases else None,
@@ -304,10 +332,28 @@ def user_row(element: tuple[str, Row], as_of: int) -> Row:
         else "anomalous_session_ratio"
         if anomalous
         else None,
-        "customer_lifecycle_stage": next(
-            (text for limit, text in stages if purchases <= limit), "Loyal Customer"
-        ),
+        "customer_lifecycle_stage": lifecycle_stage(purchases),
+        "order_count": orders,
+        "purchase_day_count": len(days),
+        "avg_basket_value": rounded(revenue, orders, "0.01"),
+        "avg_items_per_order": float(items) if items is not None else None,
+        "first_order_value": Decimal(user["first_order"][2]) if orders else None,
+        "days_to_first_purchase": first - user["first"] // 86_400 if first is not None else None,
+        "order_lifecycle_stage": lifecycle_stage(orders),
     }
+
+
+def rounded(total: Decimal | None, number: int, unit: str) -> Decimal | None:
+    """A mean, a half rounded up; None where there is nothing to divide by."""
+    if total is None or not number:
+        return None
+    return (total / number).quantize(Decimal(unit), ROUND_HALF_UP)
+
+
+def lifecycle_stage(number: int) -> str:
+    """How often a user has bought, in words."""
+    stages = ((0, "Prospect"), (1, "First-Time Buyer"), (5, "Repeat Customer"))
+    return next((text for limit, text in stages if number <= limit), "Loyal Customer")
 
 
 def activity_status(since_activity: int, since_purchase: int | None) -> str:
@@ -365,6 +411,7 @@ def build(pipeline: beam.Pipeline, source: str, output: str) -> None:
         (
             events | "UsersOfEvents" >> beam.Map(user_of_event),
             session_rows | "UsersOfSessions" >> beam.Map(user_of_session),
+            sessions | "UsersOfOrders" >> beam.FlatMap(users_of_orders),
         )
         | "AllUsers" >> beam.Flatten()
         | "SumUsers" >> beam.CombinePerKey(sum_user)

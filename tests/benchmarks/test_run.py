@@ -39,12 +39,33 @@ def test_commands():
     ]
 
 
+def test_what_is_left_out_is_left_out_by_everybody():
+    ours, polars = run.CONTENDERS["ours"], run.CONTENDERS["polars"]
+    assert ours.command_on("a", run.Path("b"), ["time"])[-1] == "--without=time"
+    assert polars.command_on("a", run.Path("b"), ["time"])[-1] == "b"
+    names = {table.name for table in ours.compared(["time"])}
+    assert names == {table.name for table in polars.compared(["time"])}
+    assert {table.name for table in ours.compared([])} - names == {
+        *("fct_orders", "fct_user_days", "snap_user_rfm", "snap_user_status"),
+        *("metrics_active_users", "metrics_cohort_retention", "metrics_lifecycle"),
+        *("metrics_repeat_purchase", "metrics_segment_history", "metrics_segment_migration"),
+        "metrics_stickiness",
+    }
+
+
+def test_who_makes_no_tables_over_time_takes_part_without_them():
+    assert run.parse_arguments([]).contenders == ["duckdb"]
+    assert run.parse_arguments(["--without=time"]).contenders == ["duckdb", "polars", "rows"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         ["--rows", "0"],
         ["--repeat", "x"],
         ["--contenders", "spark"],
+        ["--contenders", "polars"],
+        ["--without", "space"],
         ["--skew", "x"],
         ["--gz", "--files", "3"],
     ],
@@ -59,10 +80,11 @@ def arguments(tmp_path, *more):
     return ["--rows", "3000", "--contenders", "duckdb", "--data", str(tmp_path), *more]
 
 
-def test_a_comparison(tmp_path, capsys):
-    assert run.main(arguments(tmp_path, "--files", "3")) == 0
+@pytest.mark.parametrize("more", [("--files", "3"), ("--without", "time")])
+def test_a_comparison(tmp_path, capsys, more):
+    assert run.main(arguments(tmp_path, *more)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith(f"--rows 3000 --contenders duckdb --data {tmp_path} --files 3")
+    assert lines[0].endswith(f"--rows 3000 --contenders duckdb --data {tmp_path} {' '.join(more)}")
     assert lines[1] == "3,000 events, 0.00 GB of CSV; all tables are equal"
     assert [line.split("|")[1].strip() for line in lines[6:8]] == ["this program", "DuckDB, SQL"]
     assert not (tmp_path / "bench-outputs").exists()
@@ -81,7 +103,7 @@ def test_no_time_without_equal_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     changed = {
         **run.CONTENDERS,
-        "duckdb": run.Contender("differing", ("differing", "INPUT", "OUTPUT")),
+        "duckdb": run.Contender("differing", ("differing", "INPUT", "OUTPUT"), over_time=True),
     }
     monkeypatch.setattr(run, "CONTENDERS", changed)
     assert run.main(arguments(tmp_path)) == 1

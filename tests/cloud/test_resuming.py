@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -100,23 +101,23 @@ def let_jobs_end(warehouse: BigQueryCloud) -> None:
 
 
 def test_a_publication_that_dies_after_any_job_goes_on(warehouse, events, local):
-    before, _ = live(warehouse)
+    old, _ = live(warehouse)
     manifest = audited(warehouse, events, "new")
     history = []
-    # The loads do not depend on each other, so not after each; then one job at a time.
-    for jobs in (1, LOADS // 2, LOADS - LOADS // 2 - 1, *[1] * (1 + COPIES)):
+    # Neither loads nor copies depend on each other, so not after each.
+    copies = (0, 1, COPIES // 2, COPIES - 1, COPIES)
+    steps = [after - before for before, after in pairwise(copies)]
+    for jobs in (1, LOADS // 2, LOADS - LOADS // 2 - 1, 1, *steps):
         die_after(warehouse, jobs)
         with pytest.raises(RunError, match="goes on from here"):
             publish(warehouse, manifest)
         let_jobs_end(warehouse)
         now, statuses = live(warehouse)
-        changed = [name for name in REPLACED if now[name] != before[name]]
+        changed = [name for name in REPLACED if now[name] != old[name]]
         history.append((len(changed), statuses.get("new")))
         assert current(warehouse) == "old"
 
-    loading = [(0, None)] * 3
-    copying = [(copies, "publishing") for copies in range(1 + COPIES)]
-    assert history == loading + copying
+    assert history == [*[(0, None)] * 3, *((copied, "publishing") for copied in copies)]
 
     publish(warehouse, manifest)
     attempts = {job.rpartition("_")[2] for job in warehouse.queries.jobs()}

@@ -474,3 +474,18 @@ TABLES = {
         ),
     ),
 }
+
+OVER_TIME = (
+    "fct_orders",
+    "fct_user_days",
+    "metrics_lifecycle",
+    "metrics_active_users",
+    "metrics_stickiness",
+    "metrics_cohort_retention",
+    "metrics_repeat_purchase",
+    "snap_user_rfm",
+    "snap_user_status",
+    "metrics_segment_history",
+    "metrics_segment_migration",
+)
+"""The tables that a run without time leaves out."""

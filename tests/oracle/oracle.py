@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from .contract import TABLES
+from .contract import OVER_TIME, TABLES
 from .grammar import REASONS, Event, read_file
-from .sql import SQL_FILES
+from .sql import FIRST_OVER_TIME, SQL_FILES
 
 TABLE_KEYS = {name: table.key for name, table in TABLES.items()}
 """The key of every table."""
@@ -55,12 +55,18 @@ def oracle_tables(
     order_gap_seconds: int = 1,
     frequency_unit: str = "items",
     history: str = "week",
+    without_time: bool = False,
 ) -> dict[str, pa.Table]:
     """Every table of the contract by name, sorted by its key, columns in the contract's order.
 
     The extra entry ``counts`` has one row: ``rows_read``, ``events_kept``, ``after_as_of``,
     ``duplicate``, ``multi_brand_product``, ``missing_session``, ``rejected``, a column for every
     reason of rejection, and ``as_of``.
+
+    Args:
+        files: The files.
+        without_time: Leave out the tables over time, of which data of years apart makes millions
+            of rows.
 
     Raises:
         HeaderError: A file has no header that names each of the nine columns exactly once.
@@ -94,11 +100,12 @@ def oracle_tables(
         connection.create_function(
             "km_median_days", km_median_days, [DAYS, DAYS], "BIGINT", null_handling="special"
         )
-        for path in SQL_FILES:
+        for path in SQL_FILES[: SQL_FILES.index(FIRST_OVER_TIME)] if without_time else SQL_FILES:
             connection.execute(path.read_text(encoding="utf-8"))
         tables = {
             name: sorted_table(connection, name, table.columns, table.key)
             for name, table in TABLES.items()
+            if not (without_time and name in OVER_TIME)
         }
         counts = connection.sql("SELECT * FROM event_counts").to_arrow_table().to_pylist()[0]
 

@@ -45,3 +45,6 @@ SQL_FILES = tuple(
     )
 )
 """The SQL, one file a table, each after those it reads."""
+
+FIRST_OVER_TIME = Path(__file__).with_name("tables") / "days.sql"
+"""The first file of the tables over time, which no other table needs."""

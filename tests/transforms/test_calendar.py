@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from transforms.analytics.calendar import (
+    MOST_DAYS,
     Calendar,
     dates_of,
     day_number,
@@ -18,6 +19,7 @@ from transforms.analytics.calendar import (
     period_indexes,
     period_starts,
 )
+from transforms.errors import RunError
 from transforms.schema import PERIODS
 
 

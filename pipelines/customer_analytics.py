@@ -59,7 +59,7 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     _ = pipeline | "Publish" >> Publish(
         plan,
         tables,
-        audits=(parsed.counts, partials),
+        audits=(parsed.counts, suspects.brands, partials),
         reports=(metrics.checks,),
         dates=sessions.dates,
         render_report=render_report,

@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.metrics import Totals
 from pipelines.options import RunOptions
 from transforms.audit.balance import DROP_REASONS
+from transforms.audit.plausibility import EXPLANATIONS
 from transforms.schema import (
     DATA_QUALITY,
     METRICS_CHURN,
@@ -63,11 +64,15 @@ def _failed_warnings(output: str, run_id: str) -> list[str]:
     """A line for each check that failed and did not stop the run."""
     checks = open_warehouse(output).read_table(DATA_QUALITY).filter(run_id=run_id, passed=False)
     return [
-        _line("warning", f"{rows:,} rows", f"{table}: {check}")
+        _line("warning", f"{rows:,} rows", f"{table}: {check}{_explained(check)}")
         for table, check, rows in checks.sort("table_name", "check_name")
         .select("table_name", "check_name", "failing_rows")
         .iter_rows()
     ]
+
+
+def _explained(check: str) -> str:
+    return f" ({EXPLANATIONS[check]})" if check in EXPLANATIONS else ""
 
 
 def _work(totals: Totals | None) -> list[str]:

@@ -8,8 +8,9 @@ from typing import Final
 import polars as pl
 
 from transforms.audit.checks import CHECKED
+from transforms.audit.plausibility import null_word_count
 from transforms.errors import RunError
-from transforms.schema import REJECT_REASONS, Severity
+from transforms.schema import NULL_WORD_COLUMNS, REJECT_REASONS, Severity
 
 COUNTED = pl.Schema({"count": pl.String(), "rows": pl.Int64()})
 """Columns of what a step reports of the rows that went through it."""
@@ -26,7 +27,10 @@ def counted(counts: Mapping[str, int]) -> pl.DataFrame:
 
 def total_counts(counts: pl.DataFrame) -> dict[str, int]:
     """Add up `COUNTED` frames; every count of the balance is there, 0 where nothing was counted."""
-    names = ("rows_read", "events_kept", *DROP_REASONS, "rejected", *REJECT_REASONS)
+    names = (
+        *("rows_read", "events_kept", *DROP_REASONS, "rejected", *REJECT_REASONS),
+        *map(null_word_count, NULL_WORD_COLUMNS),
+    )
     summed = dict(counts.group_by("count").agg(pl.col("rows").sum()).rows())
     return {name: int(summed.get(name, 0)) for name in names}
 

@@ -130,6 +130,13 @@ NO_RFM_SEGMENT: Final = "No RFM Score"
 """Stands for the segment of a user without a purchase."""
 
 UNKNOWN_CATEGORY: Final = "unknown"
+
+NULL_WORDS: Final = ("nan", "null", "none", "\\n")
+"""Words, in lower case, that programs write where they mean no value; the last one is `\\N`."""
+
+NULL_WORD_COLUMNS: Final = ("brand", "category_code", "user_session")
+"""Columns in which such words are looked for."""
+
 CATEGORY_LEVELS: Final = tuple(f"category_lvl_{level}" for level in range(1, 5))
 
 REJECT_REASONS: Final = (

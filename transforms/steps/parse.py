@@ -13,8 +13,10 @@ import polars as pl
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
+from transforms.analytics.null_words import NullWords
 from transforms.audit.balance import counted, require_few_rejected, total_counts
 from transforms.audit.merging import MERGES
+from transforms.audit.plausibility import null_word_count
 from transforms.ingest.batch import until
 from transforms.ingest.files import InputRanges, read_blocks
 from transforms.ingest.parsing import parse_block
@@ -36,7 +38,8 @@ from transforms.warehouse import in_bucket
 class ParseRanges(beam.DoFn):
     """InputRanges → ("events", event batch); on the tag `rejected`, ("rejected_rows", frame).
 
-    On the tag `counts`: ("counts", COUNTED frame) of the rows read and rejected.
+    On the tag `counts`: ("counts", COUNTED frame) of the rows read and rejected, and of those with
+    words for NULL.
     """
 
     REJECTED: Final = "rejected"
@@ -50,6 +53,10 @@ class ParseRanges(beam.DoFn):
         self._rows_rejected = Metrics.counter(counters.PARSE, "rows_rejected")
         self._bytes_read = Metrics.counter(counters.PARSE, "csv_bytes_read")
         self._milliseconds = Metrics.distribution(counters.PARSE, "parse_msec")
+
+    def setup(self) -> None:
+        """Begin with no variant looked at."""
+        self._null_words = NullWords()
 
     def process(self, element: InputRanges) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:
         """Parse ranges of files of one header, block by block."""
@@ -65,6 +72,8 @@ class ParseRanges(beam.DoFn):
                 "rejected": parsed.rejected.height,
                 "after_as_of": after,
             }
+            for column, rows in self._null_words.count(events, parsed.session_names).items():
+                counts[null_word_count(column)] = rows
             if after:
                 Metrics.counter(counters.PARSE, "rows_dropped_after_as_of").inc(after)
             self._rows_read.inc(parsed.rows_read)

@@ -13,6 +13,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter
 
+from transforms.analytics.metrics.periods import EVENT_DAYS
+from transforms.analytics.null_words import products_of_second_null_word
 from transforms.audit.balance import (
     check_balance,
     check_dropped,
@@ -23,6 +25,7 @@ from transforms.audit.balance import (
 from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
+from transforms.audit.plausibility import check_dates, check_null_words
 from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TableBatch, tables_without
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
@@ -92,6 +95,13 @@ class AuditAndPublish(beam.DoFn):
                 check_measures(frames.get("measures", MEASURED.to_frame()), tables),
                 check_balance(counts),
                 check_dropped(counts, run.max_dropped_ratio),
+                check_dates(
+                    frames.get(EVENT_DAYS.name, EVENT_DAYS.schema.to_frame()), run.started_at
+                ),
+                check_null_words(
+                    counts,
+                    products_of_second_null_word(frames["brands"]) if "brands" in frames else 0,
+                ),
             ],
         )
         require_passed(checks)

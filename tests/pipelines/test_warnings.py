@@ -1,0 +1,49 @@
+"""Runs that succeed and yet have something to say: in data_quality, and in the summary."""
+
+import pytest
+
+from pipelines import customer_analytics
+from tests.oracle.grammar import COLUMNS
+from tests.oracle.strategies import GOOD_ROW
+from tests.pipelines.running import arguments, published
+
+GOOD = dict(zip(COLUMNS, GOOD_ROW, strict=True))
+
+
+def line(**values: str) -> str:
+    return ",".join((GOOD | values).values())
+
+
+@pytest.fixture
+def events(tmp_path):
+    """1,500 sound rows, and odd ones."""
+    rows = [line(user_session=f"s{n}") for n in range(1500)]
+    rows += [line(event_time="2099-01-01 00:00:00 UTC", user_session="s")]
+    rows += [line(user_session="NULL", user_id=str(n)) for n in range(2)]
+    rows += [line(product_id="8", brand=brand) for brand in ("NaN", "null", "acme")]
+    rows += [line(product_id="9", brand=brand) for brand in ("acme", "bolt", "none")]
+    rows += [line(category_code=r"\N", user_id="2")]  # one in 1,500 is few
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join([",".join(COLUMNS), *rows]))
+    return path
+
+
+def test_odd_dates_and_words_for_null_are_warned_of(events, tmp_path, capsys):
+    output = tmp_path / "w"
+    assert customer_analytics.main(arguments([events], output)) == 0
+    failed = {
+        (row["table_name"], row["check_name"]): (row["severity"], row["failing_rows"])
+        for row in published(output)["data_quality"].to_pylist()
+        if not row["passed"]
+    }
+    assert failed == {
+        ("fct_events", "future_event"): ("warn", 1),
+        ("fct_events", "isolated_date"): ("warn", 1),
+        ("fct_events", "null_word_brand"): ("warn", 3),
+        ("fct_events", "null_word_user_session"): ("warn", 2),
+        ("dim_products", "null_word_second_brand"): ("warn", 1),
+    }
+    shown = [line.split() for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert {(words[3].rstrip(":"), words[4]): int(words[1]) for words in shown} == {
+        check: rows for check, (_, rows) in failed.items()
+    }

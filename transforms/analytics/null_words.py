@@ -1,0 +1,75 @@
+"""Rows in which a word stands for NULL: `nan`, `null`, `none` or backslash N.
+
+Brands and category codes are looked at once for each variant of a product, sessions once for each
+name in a batch. Rows are counted only where one of them is such a word.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from transforms.columnar.kernels import Flags
+from transforms.columnar.product_codes import VARIANT, columns_of, known_variants
+from transforms.ingest.session_keys import SESSION_KEY
+from transforms.schema import NULL_WORDS
+
+_OF_PRODUCTS: Final = ("brand", "category_code")
+
+
+def is_null_word(column: str) -> pl.Expr:
+    """True where a text is such a word, in any case; NULL is none."""
+    texts = pl.col(column).cast(pl.String).str.to_lowercase()
+    return texts.is_in(NULL_WORDS).fill_null(value=False)
+
+
+class NullWords:
+    """Counts rows with such words; knows the variants that it has looked at."""
+
+    def __init__(self) -> None:
+        self._flags = {name: np.empty(0, np.bool_) for name in _OF_PRODUCTS}
+
+    def count(self, events: pl.DataFrame, names: pl.DataFrame) -> dict[str, int]:
+        """The rows by column; columns without such a row are left out.
+
+        Args:
+            events: An event batch.
+            names: The `SESSION_NAMES` of its sessions.
+        """
+        found = {
+            column: int(np.count_nonzero(flags[events[VARIANT].to_numpy()]))
+            for column, flags in self._look().items()
+            if flags.any()
+        }
+        words = names.filter(is_null_word("user_session"))
+        if words.height:
+            found["user_session"] = events.join(words, on=SESSION_KEY, how="semi").height
+        return {column: rows for column, rows in found.items() if rows}
+
+    def _look(self) -> dict[str, Flags]:
+        """For each column: true for each known variant that has such a word there."""
+        known = len(known_variants().product_id)
+        seen = len(self._flags[_OF_PRODUCTS[0]])
+        if known > seen:
+            added = columns_of(np.arange(seen, known), _OF_PRODUCTS).select(
+                is_null_word(column).alias(column) for column in _OF_PRODUCTS
+            )
+            for column in _OF_PRODUCTS:
+                self._flags[column] = np.append(self._flags[column], added[column].to_numpy())
+        return self._flags
+
+
+def products_of_second_null_word(brands: pl.DataFrame) -> int:
+    """The number of products that are of several brands only because such a word counts as one.
+
+    Args:
+        brands: `product_id` and `brand` of the candidates of all shards, see `candidate_brands`.
+    """
+    is_word = is_null_word("brand")
+    of_product = brands.group_by("product_id").agg(
+        all=pl.col("brand").cast(pl.String).n_unique(),
+        meant=pl.col("brand").filter(~is_word).cast(pl.String).n_unique(),
+    )
+    return of_product.filter((pl.col("all") > 1) & (pl.col("meant") <= 1)).height

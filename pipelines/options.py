@@ -134,6 +134,12 @@ def _folder(text: str) -> str:
     return folder
 
 
+def _rejected_file(text: str) -> str:
+    if not re.fullmatch(_REJECTED_FILE, text, re.IGNORECASE | re.DOTALL) or "://" in text:
+        raise ValueError
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
 def _matching(pattern: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -195,6 +201,7 @@ _FOLDER: Final = "^gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[A-Za-z0-9._=+-]+)*/?$"
 _PATTERN_CHARACTERS: Final = r"[*?\[\],\\\\]"
 _DATASET: Final = "^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\\.[A-Za-z0-9_]{1,1024}$"
 _LOCATION: Final = "^([A-Za-z]{2}|[a-z]+-[a-z]+[0-9]+)$"
+_REJECTED_FILE: Final = "^.+\\.(csv|parquet)$"
 _RUN_ID: Final = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _PUBLISHING: Final = "BigQuery and resuming"
 _DAYS: Final = _whole(" of days", MOST_DAYS)
@@ -256,6 +263,18 @@ OPTIONS: tuple[Option, ...] = (
         expected="a number from 0 to 1",
         pattern="^(0(\\.[0-9]+)?|1(\\.0+)?)$",
         default=0.01,
+    ),
+    Option(
+        "rejected_to",
+        "Input and output",
+        "File of rejected rows",
+        "Local file, .csv or .parquet, for all rejected rows, also where the run fails because "
+        "they are too many; without it they are in the table rejected_rows of what is published.",
+        "rejected.csv",
+        parse=_rejected_file,
+        expected="a local file named .csv or .parquet",
+        pattern=_REJECTED_FILE,
+        command_line_only=True,
     ),
     Option(
         "max_dropped_ratio",
@@ -438,6 +457,7 @@ class RunOptions:
     estimate: bool
     log_level: str
     max_rejected_ratio: float
+    rejected_to: str | None
     max_dropped_ratio: float
     allow_empty: bool
     bigquery_dataset: str | None
@@ -479,7 +499,7 @@ class RunOptions:
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, without those that are about the command alone."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["estimate"], values["log_level"]
+        del values["estimate"], values["log_level"], values["rejected_to"]
         return values | {
             # A name on a disk may be of any bytes; JSON is of text.
             "input": [os.fsencode(glob).decode(errors="replace") for glob in self.input],

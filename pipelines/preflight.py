@@ -7,6 +7,7 @@ into the dataset, and both are removed.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import io
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Final
 
 import google.auth
@@ -69,6 +70,7 @@ def check(options: RunOptions, run_id: str) -> list[InputFile]:
             files = find_inputs(options)
         except (UsageError, InputError) as error:
             problems.append(str(error))
+        problems += _rejected_file_problems(options.rejected_to)
         problems += destination.result()
     if problems:
         raise UsageError("\n".join(problems))
@@ -129,6 +131,23 @@ def _folder_problems(output: str) -> list[str]:
         problem = (
             f"--output: {output} cannot be written ({error.strerror}); choose another folder, "
             f"or look at: ls -ld '{output}'"
+        )
+        return [problem]
+
+
+def _rejected_file_problems(path: str | None) -> list[str]:
+    """Try to write beside the file for rejected rows, if one is asked for."""
+    if path is None:
+        return []
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with TemporaryFile(dir=Path(path).parent):
+            return []
+    except OSError as error:
+        problem = (
+            f"--rejected_to: {path} cannot be written ({error.strerror}); choose another file, "
+            f"or look at: ls -ld '{Path(path).parent}'"
         )
         return [problem]
 

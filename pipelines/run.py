@@ -7,6 +7,8 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -15,7 +17,7 @@ from pipelines import console, estimate, preflight, resuming, runners
 from pipelines.customer_analytics import build_pipeline
 from pipelines.failures import translate_failure
 from pipelines.metrics import Totals, read_totals
-from pipelines.options import RunOptions
+from pipelines.options import RunOptions, UsageError
 from pipelines.progress import reporting
 from pipelines.summary import summarize
 from transforms.ingest.files import InputFile, split_files
@@ -24,6 +26,9 @@ from transforms.shuffle import sizing
 from transforms.steps.plan import Plan
 from transforms.warehouse import Workspace, open_warehouse
 from transforms.warehouse.publishing import Run
+from transforms.warehouse.temporary import held, sweep
+
+_BEAM_PREFIX: Final = "beam-pipeline-temp"  # of folders that Beam makes for each pipeline
 
 
 def new_run_id(now: dt.datetime) -> str:
@@ -108,8 +113,13 @@ class _Attempt:
         """Check what the run needs, then run or resume it."""
         options = self._options
         beam_options = runners.read_beam_options(beam_arguments, options)
-        files = preflight.check(options, self.run_id)
         is_local = runners.runner_name(beam_options) in runners.LOCAL
+        if options.rejected_to is not None and not is_local:
+            raise UsageError(
+                "--rejected_to works only where the run writes to this machine's disk; leave "
+                "--runner out, or read the table rejected_rows"
+            )
+        files = preflight.check(options, self.run_id)
         workers = None
         if is_local:
             given = runners.workers_given(beam_arguments)
@@ -127,6 +137,11 @@ class _Attempt:
                 self._compute(files, beam_options, workers, work)
             else:
                 work.warnings += found
+                if options.rejected_to is not None:
+                    work.warnings.append(
+                        f"{options.rejected_to} was not written, because no row was read again; "
+                        "look at the table rejected_rows"
+                    )
 
     def _compute(
         self,
@@ -150,6 +165,7 @@ class _Attempt:
             max_dropped_ratio=options.max_dropped_ratio,
             allow_empty=options.allow_empty,
             input_fingerprint=input_fingerprint(files),
+            rejected_to=options.rejected_to,
         )
         size = sum(file.csv_bytes for file in files)
         plan = Plan(
@@ -160,10 +176,12 @@ class _Attempt:
             is_replayed=beam_options.view_as(DirectOptions).direct_runner_bundle_repeat > 0,
         )
         runner = runners.local_runner(workers) if workers else None
+        sweep(_BEAM_PREFIX)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
-        build_pipeline(pipeline, plan)
-        with reporting(plan.progress, size, console.error_stream()):
-            result = runners.wait(pipeline.run()) if workers else runners.execute(pipeline)
+        with held(Path(pipeline.local_tempdir)):
+            build_pipeline(pipeline, plan)
+            with reporting(plan.progress, size, console.error_stream()):
+                result = runners.wait(pipeline.run()) if workers else runners.execute(pipeline)
         self.only_stages = result is None
         self.totals = None if result is None else read_totals(result)
 

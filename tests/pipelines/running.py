@@ -63,10 +63,20 @@ def published_in_duckdb(output: Path) -> dict[str, pa.Table]:
     with duckdb.connect(str(output / "warehouse.duckdb"), read_only=True) as connection:
         connection.execute("SET file_search_path = ?", [str(output)])
         return {
-            name: connection.sql(f"FROM {name}").to_arrow_table()
+            name: _with_zones(connection.sql(f"FROM {name}").to_arrow_table())
             for (name,) in connection.sql("SELECT table_name FROM duckdb_tables()").fetchall()
             + connection.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         }
+
+
+def _with_zones(table: pa.Table) -> pa.Table:
+    """The times of DuckDB's file, which are in UTC and do not say so, as Parquet has them."""
+    naive, utc = pa.timestamp("us"), pa.timestamp("us", "UTC")
+    return table.cast(
+        pa.schema(
+            [field.with_type(utc) if field.type == naive else field for field in table.schema]
+        )
+    )
 
 
 def last_run(tables: dict[str, pa.Table]) -> dict[str, Any]:

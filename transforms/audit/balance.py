@@ -85,7 +85,11 @@ def check_dropped(counts: Mapping[str, int], max_dropped_ratio: float) -> pl.Dat
 
 
 def require_few_rejected(
-    counts: Mapping[str, int], max_rejected_ratio: float, describe_examples: Callable[[], str]
+    counts: Mapping[str, int],
+    max_rejected_ratio: float,
+    describe_examples: Callable[[], str],
+    *,
+    kept_in: str | None = None,
 ) -> None:
     """Stop the run if too many rows were rejected.
 
@@ -93,6 +97,7 @@ def require_few_rejected(
         counts: `total_counts`.
         max_rejected_ratio: The share of the rows read that may be rejected.
         describe_examples: Shows rejected rows as text; called only where the run stops.
+        kept_in: The file that holds all rejected rows; None where none was asked for.
 
     Raises:
         RunError: Counts the reasons and shows a row of each.
@@ -103,8 +108,10 @@ def require_few_rejected(
     reasons = ", ".join(
         f"{reason} {counts[reason]:,}" for reason in REJECT_REASONS if counts[reason]
     )
+    everything = "keep all by --rejected_to=FILE.csv" if kept_in is None else f"all: {kept_in}"
     raise RunError(
         f"{counts['rejected']:,} of {counts['rows_read']:,} rows were rejected ({share:.2%}), more "
         f"than --max_rejected_ratio={max_rejected_ratio} allows; nothing was published.\n"
-        f"Reasons: {reasons}\nThe first of each:\n{describe_examples()}"
+        f"Reasons: {reasons}\nThe first of each ({everything}):\n"
+        f"{describe_examples()}"
     )

@@ -25,12 +25,13 @@ from transforms.schema import REJECTED_ROWS, TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
-from transforms.shuffle.stores import FrameStore, collect_frames
+from transforms.shuffle.stores import FrameStore, collect_frames, store_frames
 from transforms.steps import counters
 from transforms.steps.keep_warehouse import KeepWarehouse
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 from transforms.warehouse import in_bucket
+from transforms.warehouse.rejected_file import write_rejected
 
 
 @beam.typehints.with_input_types(InputRanges)
@@ -93,6 +94,42 @@ class ParseRanges(beam.DoFn):
             self._progress.add("parse", parsed.rows_read, len(block))
 
 
+@beam.typehints.with_output_types(Payload)
+class StoreRejected(beam.DoFn):
+    """("rejected_rows", frame) → payload "rejected_rows"."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+
+    def process(self, element: TableBatch) -> Iterator[Payload]:
+        """Store the rows of a block."""
+        yield from store_frames(self._store, {element[0]: element[1]})
+
+
+class KeepRejected(beam.DoFn):
+    """Impulse → the name of the file that holds all rejected rows, in the order of the input."""
+
+    def __init__(self, path: str, store: FrameStore) -> None:
+        self._path = path
+        self._store = store
+
+    def process(self, _: object, rejected: Iterable[Payload]) -> Iterator[str]:
+        """Write the file.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        order = ("source_file", "byte_offset")
+
+        def first_row(payload: bytes) -> tuple[str, int]:
+            file, offset = self._store.read([payload]).select(order).min().row(0)
+            return file, offset
+
+        payloads = sorted((payload for _, payload in rejected), key=first_row)
+        write_rejected((self._store.read([each]).sort(order) for each in payloads), self._path)
+        yield self._path
+
+
 class RequireFewRejected(beam.DoFn):
     """Impulse → one element, if few enough rows were rejected; the steps that wait for it go on."""
 
@@ -101,7 +138,11 @@ class RequireFewRejected(beam.DoFn):
         self._store = store
 
     def process(
-        self, _: object, counts: Iterable[Payload], examples: Iterable[Payload]
+        self,
+        _: object,
+        counts: Iterable[Payload],
+        examples: Iterable[Payload],
+        kept_in: Iterable[str],
     ) -> Iterator[bool]:
         """Judge the counts of all ranges.
 
@@ -110,7 +151,12 @@ class RequireFewRejected(beam.DoFn):
         """
         found = collect_frames(self._store, counts).get("counts", counted({}))
         shown = collect_frames(self._store, examples).get("examples", pl.DataFrame())
-        require_few_rejected(total_counts(found), self._ratio, partial(describe_examples, shown))
+        require_few_rejected(
+            total_counts(found),
+            self._ratio,
+            partial(describe_examples, shown),
+            kept_in=next(iter(kept_in), None),
+        )
         yield True
 
 
@@ -183,6 +229,24 @@ class Parse(beam.PTransform[Any, Any]):
                 RequireFewRejected(plan.run.max_rejected_ratio, plan.store),
                 AsIter(counts),
                 AsIter(examples),
+                self._keep(pbegin, parsed[ParseRanges.REJECTED]),
             ).with_output_types(bool)
         )
         return Parsed(parsed.events, parsed[ParseRanges.REJECTED], counts, few_rejected)
+
+    def _keep(
+        self, pbegin: beam.Pipeline, rejected: beam.PCollection[TableBatch]
+    ) -> Iterable[str] | AsIter:
+        """The file of all rejected rows, if one is asked for, as a side input: it comes first."""
+        plan = self._plan
+        if plan.run.rejected_to is None:
+            return ()
+        payloads = rejected | "StoreRejected" >> beam.ParDo(StoreRejected(plan.store))
+        return AsIter(
+            pbegin
+            | "StartKeeping" >> beam.Impulse()
+            | "KeepRejected"
+            >> beam.ParDo(
+                KeepRejected(plan.run.rejected_to, plan.store), AsIter(payloads)
+            ).with_output_types(str)
+        )

@@ -22,10 +22,9 @@ import datetime as dt
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Final
 
 import polars as pl
@@ -33,7 +32,6 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.errors import RunError
-from transforms.owned_files import own_user, require_own
 from transforms.schema import PIPELINE_RUNS, TABLES, Table
 from transforms.warehouse import bigquery, lease, local
 from transforms.warehouse.base import (
@@ -53,6 +51,7 @@ from transforms.warehouse.base import (
 from transforms.warehouse.evolution import is_of_today, read_as_of_today
 from transforms.warehouse.gcs import ABSENT, Folder, Listed, Stored
 from transforms.warehouse.staging import StagedFile, stage
+from transforms.warehouse.temporary import held, sweep
 
 _RESUMABLE: Final = dt.timedelta(days=7)
 """How long the files of a run that was not published wait for it to be resumed."""
@@ -357,19 +356,9 @@ def spill_folder() -> Iterator[Path]:
 
     Those of this user's runs that were killed are removed first.
     """
-    parent = Path(tempfile.gettempdir())
-    user = own_user(parent)
-    for left in parent.glob(f"{_SPILL_PREFIX}*"):
-        with suppress(RunError, OSError):
-            require_own(left, user)
-            with local.locked(left):
-                rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=_SPILL_PREFIX))
-    with local.locked(folder):
-        try:
-            yield folder
-        finally:
-            rmtree(folder, ignore_errors=True)
+    sweep(_SPILL_PREFIX)
+    with held(Path(tempfile.mkdtemp(prefix=_SPILL_PREFIX))) as folder:
+        yield folder
 
 
 def _attempted(act: Callable[[], Any]) -> list[str]:

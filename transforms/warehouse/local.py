@@ -34,7 +34,7 @@ import polars as pl
 
 from transforms.errors import RunError
 from transforms.owned_files import no_follow, own_user, require_own
-from transforms.schema import PIPELINE_RUNS, TABLES, Table
+from transforms.schema import PIPELINE_RUNS, TABLES, Column, ColumnType, Table
 from transforms.warehouse.base import (
     DATABASE,
     MANIFEST,
@@ -60,7 +60,7 @@ STAGING: Final = "_staging"
 CURRENT: Final = "_current"
 
 
-_LOCK: Final = "_lock"
+LOCK: Final = "_lock"
 
 
 _SPILL_PREFIX: Final = "_shuffle_"
@@ -90,7 +90,7 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: Another run is at work there, or the lock is not one of this user.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _LOCK
+    path = folder / LOCK
     require_own(path, own_user(folder))
     with open(path, "rb+", buffering=0, opener=_made) as file:
         try:
@@ -137,7 +137,7 @@ class LocalWarehouse:
         """
         self._root.mkdir(parents=True, exist_ok=True)
         user = own_user(self._root)
-        for name in (STAGING, RUNS, _LOCK):
+        for name in (STAGING, RUNS, LOCK):
             require_own(self._root / name, user)
         for name in (*(table.name for table in TABLES), DATABASE, MANIFEST, REPORT):
             path = self._root / name
@@ -406,16 +406,19 @@ def _stage_anew(path: Path, table: Table, directory: Path) -> None:
 def _make_database(output: Path, run_id: str, tables: Sequence[Table]) -> None:
     """Write the DuckDB file of a run: tables for what is small, views for what is large.
 
-    The views' paths are relative to the warehouse, so that it can be moved.
+    The views' paths are relative to the warehouse, so that it can be moved. Times are TIMESTAMP, in
+    UTC: a TIMESTAMPTZ is shown in the time zone of who looks, where it can disagree with the date
+    beside it, which is of UTC.
     """
     with duckdb.connect(str(output / RUNS / run_id / DATABASE)) as connection:
         connection.execute("SET file_search_path = ?", [str(output)])
         connection.begin()  # or every comment would wait for the disk
         for table in tables:
             kind = "VIEW" if table.large else "TABLE"
+            columns = ", ".join(map(_in_utc, table.columns))
             connection.execute(
                 f"CREATE {kind} {table.name} AS "  # noqa: S608 - names of our own schema
-                f"SELECT * FROM read_parquet('{RUNS}/{run_id}/{table.name}/*.parquet')"
+                f"SELECT {columns} FROM read_parquet('{RUNS}/{run_id}/{table.name}/*.parquet')"
             )
             connection.execute(f"COMMENT ON {kind} {table.name} IS {_quoted(table.grain)}")
             for column in table.columns:
@@ -423,6 +426,13 @@ def _make_database(output: Path, run_id: str, tables: Sequence[Table]) -> None:
                     f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.description)}"
                 )
         connection.commit()
+
+
+def _in_utc(column: Column) -> str:
+    """A column as the DuckDB file has it; this way costs a fraction of AT TIME ZONE."""
+    if column.type is not ColumnType.TIMESTAMP:
+        return column.name
+    return f"make_timestamp(epoch_us({column.name})) AS {column.name}"
 
 
 def _quoted(text: str) -> str:

@@ -34,6 +34,7 @@ class Run:
         max_dropped_ratio: Share of the rows read that may be dropped without a warning.
         allow_empty: Publish also where no event is kept.
         input_fingerprint: What tells its input from any other.
+        rejected_to: Local file for all rejected rows, also where the run fails for them.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class Run:
     max_dropped_ratio: float = 0.5
     allow_empty: bool = False
     input_fingerprint: str | None = None
+    rejected_to: str | None = None
 
     @property
     def warehouse(self) -> Warehouse:

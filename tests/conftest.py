@@ -33,6 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with samples of the REES46 files (default: $ESTORE_SAMPLE_DATA)",
     )
 
+    parser.addoption(
+        "--campaign",
+        metavar="N",
+        type=int,
+        default=20,
+        help="runs of the fault campaign to kill; half as many calls fail, ten times as many files "
+        "are damaged (default: 20)",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--sample-data")

@@ -145,6 +145,16 @@ class Layout:
         return table
 
 
+def describe_schema(schema: pl.Schema) -> bytes:
+    """A schema of columns of fixed width as plain data."""
+    return json.dumps([[name, _describe(dtype)] for name, dtype in schema.items()]).encode()
+
+
+def schema_described(described: bytes) -> pl.Schema:
+    """The schema that `describe_schema` described."""
+    return pl.Schema({name: _dtype(dtype) for name, dtype in json.loads(described)})
+
+
 def _describe(dtype: pl.DataType) -> list[Any]:
     """A type as plain data: its name and what it is made with."""
     made_with: list[Any] = []

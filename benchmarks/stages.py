@@ -31,6 +31,7 @@ from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_terms
 from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
+from transforms.columnar.checksum import event_checksum
 from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
@@ -40,6 +41,7 @@ from transforms.schema import FCT_EVENTS, FCT_SESSIONS, Table, TableBatch
 from transforms.shuffle import sizing
 from transforms.shuffle.coder import Payload
 from transforms.shuffle.partition import PartitionFrames
+from transforms.shuffle.sizing import Levels
 from transforms.shuffle.stores import SpillStore, take_frames
 from transforms.warehouse.staging import stage
 
@@ -76,7 +78,7 @@ def measure_front(
         The stages' costs, and the payloads of each session shard.
     """
     clock, events = Clock(), 0
-    partition = PartitionFrames(shards, {"events": session_shard_key}, store)
+    partition = PartitionFrames(Levels(shards), {"events": session_shard_key}, store)
     partition.start_bundle()
     sent: dict[int, list[Payload]] = defaultdict(list)
     for part in split_files(match_inputs([str(path)]), 1):
@@ -89,6 +91,8 @@ def measure_front(
             with clock.stage("parse"):
                 parsed = parse_block(block, part[0].file.header)
             events += parsed.events.height
+            with clock.stage("checksum of what is parsed"):
+                event_checksum(parsed.events)
             with clock.stage("shuffle 1, write: cut by shard, encode, spill"):
                 for shard, payload in partition.process(("events", parsed.events)):
                     sent[shard].append(payload)
@@ -109,6 +113,8 @@ def measure_shards(
         with clock.stage("shuffle 1, read: decode, concatenate"):
             batch = take_frames(store, payloads)["events"]
         events += batch.height
+        with clock.stage("checksum of what arrives"):
+            event_checksum(batch)
         with clock.stage("number, sort and deduplicate sessions"):
             cleaned = clean(batch, SESSION_NAMES.to_frame(), _NO_PRODUCTS)
         kept = cleaned.events
@@ -148,7 +154,7 @@ def measure_shards(
 def _send(
     frames: dict[str, pl.DataFrame], key: Callable[[pl.DataFrame], pl.Series], store: SpillStore
 ) -> None:
-    partition = PartitionFrames(_SHARDS, dict.fromkeys(frames, key), store)
+    partition = PartitionFrames(Levels(_SHARDS), dict.fromkeys(frames, key), store)
     partition.start_bundle()
     for named in frames.items():
         list(partition.process(named))

@@ -30,9 +30,10 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Build the graph: two shuffles, of the events by session and of what they add up to."""
     parsed = pipeline | "Parse" >> Parse(plan)
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
-        plan.session_shards,
+        plan.session_levels,
         dict.fromkeys(("events", "session_names"), session_shard_key),
         plan.store,
+        with_empty=True,
     )
     suspects = parsed.events | "FindSuspects" >> FindSuspects(plan, by_session)
     sessions = by_session | "Sessions" >> ProcessSessions(plan, suspects, parsed.few_rejected)

@@ -168,10 +168,11 @@ class _Attempt:
             rejected_to=options.rejected_to,
         )
         size = sum(file.csv_bytes for file in files)
+        shards = sizing.session_shards(size, workers or runners.FEWEST_WORKERS)
         plan = Plan(
             run,
-            split_files(files, workers),
-            sizing.session_shards(size, workers or runners.FEWEST_WORKERS),
+            split_files(files, workers, sizing.least_range(shards)),
+            shards,
             work.spill,
             is_replayed=beam_options.view_as(DirectOptions).direct_runner_bundle_repeat > 0,
         )

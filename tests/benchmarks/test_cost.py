@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
+import polars as pl
 import pytest
 
 from pipelines.generate_events import main as generate
@@ -47,8 +48,8 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
     store = SpillStore(str(folder))
 
     def shuffle() -> None:
-        keys = session_shard_key(parsed.events).to_numpy()
-        for _, payload in store.put_shards([parsed.events], keys, 2):
+        parts = (session_shard_key(parsed.events) % 2).cast(pl.UInt32).to_numpy()
+        for _, payload in store.put_parts([parsed.events], parts, 2):
             store.read([payload])
 
     def sessions():

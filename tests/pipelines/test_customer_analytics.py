@@ -83,7 +83,7 @@ def resize(patch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     patch.setattr(ntile, "_SAMPLES", sizes["samples"])
     patch.setattr(
         "pipelines.run.split_files",
-        lambda files, _: ingest_files.split_files(files, sizes["readers"]),
+        lambda files, *_: ingest_files.split_files(files, sizes["readers"]),
     )
     if sizes["inline"]:
         patch.setattr(plan, "frame_store", lambda *_, **__: InlineStore())

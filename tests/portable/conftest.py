@@ -37,6 +37,7 @@ def spread():
     """Many ranges and shards, as a large input has them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sizing, "session_shards", lambda size, workers: SHARDS)
+        patch.setattr(sizing, "least_range", lambda shards: 0)
         patch.setattr(ingest_files, "RANGE_BYTES", RANGE_BYTES)
         yield
 

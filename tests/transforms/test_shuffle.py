@@ -25,6 +25,7 @@ from transforms.ingest.session_keys import SESSION_KEY, session_key
 from transforms.shuffle import partition, stores
 from transforms.shuffle.coder import FrameCoder
 from transforms.shuffle.partition import GroupFrames, PartitionFrames, StoreFrames
+from transforms.shuffle.sizing import Levels
 from transforms.shuffle.stores import (
     InlineStore,
     SpillStore,
@@ -135,7 +136,7 @@ def test_a_copy_of_a_spill_store_writes_a_file_of_its_own(tmp_path):
 
 def packed(store: SpillStore) -> bytes:
     """The payload of some packed rows."""
-    ((_, payload),) = store.put_shards([SOME], np.zeros(3, np.uint64), 1)
+    ((_, payload),) = store.put_parts([SOME], np.zeros(3, np.uint32), 1)
     return payload
 
 
@@ -205,7 +206,7 @@ def test_a_shard_given_free_takes_no_space(tmp_path, is_replayed):
     frames = (SOME, pl.DataFrame({"text": ["a", "b", "c"]}))  # packed, and not
     shards = {0: [], 1: []}
     for frame in frames:
-        for shard, payload in store.put_shards([frame], np.arange(3, dtype=np.uint64), 2):
+        for shard, payload in store.put_parts([frame], np.array([0, 1, 0], np.uint32), 2):
             shards[shard].append(("some", payload))
     kept = next(store.put(SOME))
     read = store.read([shards[0][0][1]])
@@ -226,7 +227,7 @@ def test_what_the_system_writes_in_part_is_written_whole(tmp_path, monkeypatch):
     payloads = [
         payload
         for frame in (SOME, SOME.reverse())
-        for _, payload in store.put_shards([frame], np.zeros(3, np.uint64), 1)
+        for _, payload in store.put_parts([frame], np.zeros(3, np.uint32), 1)
     ]
     assert_frame_equal(
         store.read(payloads), pl.concat([SOME, SOME.reverse()]), categorical_as_str=True
@@ -237,7 +238,7 @@ def test_rows_of_some_products(store):
     payloads = [
         payload
         for frame in (SOME, SOME.reverse(), SOME.head(1))
-        for _, payload in store.put_shards([frame], np.zeros(frame.height, np.uint64), 1)
+        for _, payload in store.put_parts([frame], np.zeros(frame.height, np.uint32), 1)
     ]
     wanted = flags_of(2**63 - 1)
     assert_frame_equal(
@@ -257,7 +258,8 @@ def test_the_registered_coder_keeps_a_frame():
 def test_a_partition_holds_every_row_in_its_shard(numbers, shards):
     frame = pl.DataFrame({"product_id": numbers}, schema={"product_id": pl.Int64})
     rows = []
-    for shard, piece in partition_frame(frame, product_shard_key(frame).to_numpy(), shards):
+    parts = (product_shard_key(frame) % shards).cast(pl.UInt32).to_numpy()
+    for shard, piece in partition_frame(frame, parts, shards):
         assert piece.columns == frame.columns
         assert (product_shard_key(piece) % shards == shard).all()
         rows += piece["product_id"].to_list()
@@ -294,7 +296,7 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
             groups = (
                 pipeline
                 | beam.Create(frames)
-                | GroupFrames(shards, {"numbers": product_shard_key}, store)
+                | GroupFrames(Levels(shards), {"numbers": product_shard_key}, store)
             )
             assert_that(groups, check)
 
@@ -302,7 +304,7 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
 def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(partition, "_BUFFER_BYTES", (1, 1))
     store = SpillStore(str(tmp_path))
-    dofn = PartitionFrames(2, {"numbers": product_shard_key}, store)
+    dofn = PartitionFrames(Levels(2), {"numbers": product_shard_key}, store)
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
     dofn.start_bundle()
     for start in (0, 20, 40):
@@ -320,7 +322,7 @@ def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypat
 def test_a_partition_has_the_timestamp_of_its_rows():
     """With a later one, Prism started what follows a shuffle before its side inputs were there."""
     numbers = pl.DataFrame({"product_id": range(50)}, schema={"product_id": pl.Int64})
-    dofn = PartitionFrames(2, {"numbers": product_shard_key}, InlineStore())
+    dofn = PartitionFrames(Levels(2), {"numbers": product_shard_key}, InlineStore())
     with test_pipeline.TestPipeline() as pipeline:
         stamps = (
             pipeline

@@ -8,12 +8,14 @@ from tests.transforms.frames import events, variants_of
 from transforms.analytics.cleaning import ambiguous_products
 from transforms.errors import RunError
 from transforms.rules import Rules
+from transforms.shuffle.coder import NO_FRAME
 from transforms.shuffle.stores import InlineStore
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import ProcessSessionShards
-from transforms.steps.suspects import FindAmbiguousProducts, FindCandidateBrands
+from transforms.steps.suspects import FindAmbiguousProducts, FindCandidateBrands, ShardCounts
 
 STORE = InlineStore()
+SHARDS = ShardCounts(products=2, sessions=3)
 ONE_BRAND = events({"brand": "a"}, {"brand": "a", "user_id": 8})
 # One product, whose brands are gone with the duplicates that have them.
 NO_BRAND_LEFT = events(
@@ -26,25 +28,39 @@ def payloads(name, frame):
 
 
 def process(frame, ambiguous, brands, few_rejected=(True,)):
-    step = ProcessSessionShards(Rules(as_of=date.min), STORE, Progress(None))
+    step = ProcessSessionShards(Rules(as_of=date.min), SHARDS, STORE, Progress(None))
     step.start_bundle()
     return list(step.process((0, payloads("events", frame)), ambiguous, brands, few_rejected))
 
 
+def stored(named_frames):
+    """As a side input arrives: an answer of each shard, put together."""
+    return [payload for name, frame in named_frames for payload in payloads(name, frame)]
+
+
 def found_in(frame):
-    group = (0, payloads("variants", variants_of(frame)))
-    return list(FindAmbiguousProducts(STORE).process(group))
+    """What the shard with the products found, and one without any."""
+    groups = (0, payloads("variants", variants_of(frame))), (1, [NO_FRAME])
+    return stored(
+        answer for group in groups for answer in FindAmbiguousProducts(STORE).process(group)
+    )
 
 
 def brands_of(frame):
-    group = (0, payloads("events", frame))
-    return candidate_brands(group, found_in(frame))
+    groups = (0, payloads("events", frame)), (1, [NO_FRAME]), (2, [NO_FRAME])
+    return [answer for group in groups for answer in candidate_brands(group, found_in(frame))]
 
 
 def candidate_brands(group, ambiguous):
-    step = FindCandidateBrands(STORE)
+    step = FindCandidateBrands(SHARDS.products, STORE)
     step.start_bundle()
-    return list(step.process(group, ambiguous))
+    return stored(step.process(group, ambiguous))
+
+
+def some_are_lost(found):
+    """One shard's answer less."""
+    (last,) = [index for index, (name, _) in enumerate(found) if name == "answers"][-1:]
+    return found[:last] + found[last + 1 :]
 
 
 @pytest.mark.parametrize("frame", [ONE_BRAND, NO_BRAND_LEFT], ids=["one brand", "none left"])
@@ -56,7 +72,25 @@ def test_products_that_were_lost_fail_the_run():
     assert ambiguous_products(variants_of(ONE_BRAND)).is_empty()
     with pytest.raises(RunError, match="lost a side input"):
         process(ONE_BRAND, [], [])
-    assert not candidate_brands((0, payloads("events", ONE_BRAND)), [])
+    with pytest.raises(RunError, match="lost a side input"):
+        candidate_brands((0, payloads("events", ONE_BRAND)), [])
+
+
+@pytest.mark.parametrize("frame", [ONE_BRAND, NO_BRAND_LEFT], ids=["one brand", "none left"])
+def test_what_was_lost_in_part_fails_the_run(frame):
+    found, brands = found_in(frame), brands_of(frame)
+    for given in ((some_are_lost(found), brands), (found, some_are_lost(brands))):
+        with pytest.raises(RunError, match="lost a side input"):
+            process(frame, *given)
+    with pytest.raises(RunError, match="lost a side input"):
+        candidate_brands((0, payloads("events", frame)), some_are_lost(found))
+
+
+def test_a_shard_without_an_event_makes_nothing():
+    step = ProcessSessionShards(Rules(as_of=date.min), SHARDS, STORE, Progress(None))
+    step.start_bundle()
+    found = found_in(ONE_BRAND), brands_of(ONE_BRAND)
+    assert not list(step.process((1, [NO_FRAME]), *found, [True]))
 
 
 def test_in_a_run_that_has_failed_nothing_else_is_said_to_be_lost():

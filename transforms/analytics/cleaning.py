@@ -23,6 +23,12 @@ DUPLICATE_ORDER = ("category_id", "category_code", "brand", "price")
 """Which of equal rows stays: the first by these columns, NULL last, text by its bytes."""
 
 
+AMBIGUOUS = pl.Schema(
+    {"product_id": pl.Int64(), "many_brands": pl.Boolean(), "many_categories": pl.Boolean()}
+)
+"""Columns of `ambiguous_products`."""
+
+
 def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
     """Products that occur with more than one brand or category_id.
 
@@ -31,8 +37,8 @@ def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
             of times.
 
     Returns:
-        Columns `product_id`, `many_brands`, `many_categories` (Boolean), one row per product for
-        which either is true. NULL counts as a category, not as a brand.
+        An `AMBIGUOUS` frame, one row per product for which either is true. NULL counts as a
+        category, not as a brand.
     """
     return (
         variants.group_by("product_id")

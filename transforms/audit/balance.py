@@ -9,6 +9,7 @@ import polars as pl
 
 from transforms.audit.checks import CHECKED
 from transforms.audit.plausibility import null_word_count
+from transforms.columnar.checksum import CHECKSUM_BITS
 from transforms.errors import RunError
 from transforms.schema import NULL_WORD_COLUMNS, REJECT_REASONS, Severity
 
@@ -20,6 +21,11 @@ DROP_REASONS: Final = ("after_as_of", "duplicate", "multi_brand_product", "missi
 """Why a row is dropped, in the order in which the reasons are tried."""
 
 
+PARSED_CHECKSUM: Final = "parsed_checksum"
+ARRIVED_CHECKSUM: Final = "arrived_checksum"
+"""Counts that are sums of `event_checksum`: of events up to `as_of`, and where they arrive."""
+
+
 def counted(counts: Mapping[str, int]) -> pl.DataFrame:
     """A `COUNTED` frame."""
     return pl.DataFrame(list(counts.items()), schema=COUNTED, orient="row")
@@ -28,7 +34,8 @@ def counted(counts: Mapping[str, int]) -> pl.DataFrame:
 def total_counts(counts: pl.DataFrame) -> dict[str, int]:
     """Add up `COUNTED` frames; every count of the balance is there, 0 where nothing was counted."""
     names = (
-        *("rows_read", "events_kept", *DROP_REASONS, "rejected", *REJECT_REASONS),
+        *(PARSED_CHECKSUM, ARRIVED_CHECKSUM, "rows_read", "events_kept"),
+        *(*DROP_REASONS, "rejected", *REJECT_REASONS),
         *map(null_word_count, NULL_WORD_COLUMNS),
     )
     summed = dict(counts.group_by("count").agg(pl.col("rows").sum()).rows())
@@ -64,6 +71,20 @@ def require_events(counts: Mapping[str, int], *, allow_empty: bool) -> None:
     raise RunError(
         f"no event is left of {counts['rows_read']:,} rows{f' ({why})' if why else ''}; nothing "
         "was published, and the last good tables stay. Where that is right, add --allow_empty."
+    )
+
+
+def check_arrival(counts: Mapping[str, int]) -> pl.DataFrame:
+    """Check that every event arrives at its session as it was parsed: a `CHECKED` frame.
+
+    Args:
+        counts: `total_counts`, with the sums of the checksums of what was parsed, and arrived.
+    """
+    differ = (counts[PARSED_CHECKSUM] - counts[ARRIVED_CHECKSUM]) % (1 << CHECKSUM_BITS) != 0
+    return pl.DataFrame(
+        [("fct_events", "every_event_arrives_as_parsed", Severity.ERROR.value, int(differ))],
+        schema=CHECKED,
+        orient="row",
     )
 
 

@@ -171,7 +171,9 @@ def _text_table(texts: pl.Series, ends: Integers) -> _Table:
     lengths = pl.Series("text", np.diff(text_ends)).set(texts.is_null(), None)
     layout, columns = pack([lengths.to_frame()], np.arange(len(texts), dtype=np.uint32))
     found = np.frombuffer(data or b"", np.uint8)
-    return _Table(layout, list(columns), ends, found[text_ends[0] :], text_ends[ends] - text_ends[0])
+    return _Table(
+        layout, list(columns), ends, found[text_ends[0] :], text_ends[ends] - text_ends[0]
+    )
 
 
 def _number_within(
@@ -311,7 +313,7 @@ def _found_tables(bodies: Sequence[Bytes]) -> tuple[bytes, list[_Found]]:
     schema, found = b"", list[_Found]()
     for body, start in zip(bodies, accumulate(sizes, initial=0), strict=False):
         file[start : start + len(body)] = body
-        schema_bytes, parts, tables = _BODY.unpack_from(body)
+        schema_bytes, parts, tables = _BODY.unpack_from(body.data)
         at = _BODY.size + schema_bytes
         described = body[_BODY.size : at].tobytes()
         if not found:

@@ -7,8 +7,11 @@ them; where a frame leaves the process it holds the columns (`portable`, `intern
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,10 +26,22 @@ from transforms.columnar.arrays import (
     with_nulls,
     without_nulls,
 )
-from transforms.columnar.kernels import Flags, Integers, Numbers
-from transforms.columnar.key_index import Numbering, number_codes, with_room
+from transforms.columnar.kernels import Flags, Integers, Numbers, Words
+from transforms.columnar.key_index import Numbering, hash_keys, number_codes, with_room
 
 VARIANT = "variant"
+
+_TOKEN: Final = secrets.token_bytes(12)
+
+
+def process_token() -> bytes:
+    """What tells this process from every other, and so whose numbers and codes some are.
+
+    Numbers of variants and codes of categorical columns mean something else in each process, a
+    forked one as well.
+    """
+    return _TOKEN + os.getpid().to_bytes(4)
+
 
 VARIANT_COLUMNS: Final = ("product_id", "category_id", "category_code", "brand")
 
@@ -40,12 +55,14 @@ class KnownVariants(NamedTuple):
         codes: A row of small numbers for the values of `VARIANT_COLUMNS`, `NO_CODE` for NULL. Those
             of product_id and category_id are below the number of variants.
         rooms: For each column of the codes a number above all of them.
+        hashes: Of what the columns say, the same in any process.
     """
 
     product_id: Integers
     category_id: Integers
     codes: Numbers
     rooms: Integers
+    hashes: Words
 
 
 class _Dictionary:
@@ -62,6 +79,8 @@ class _Dictionary:
         self._product_id, self._category_id = np.empty(0, np.int64), np.empty(0, np.int64)
         self._codes = np.empty((0, width), np.uint32)
         self._rooms = np.zeros(width, np.int64)
+        self._hashes = np.empty(0, np.uint64)
+        self._text_hashes = np.empty(0, np.uint64)
         self._publish()
 
     def number(
@@ -91,12 +110,33 @@ class _Dictionary:
         categories, _ = self._categories.add(category_id)
         categories[category_id == NO_ID] = NO_CODE
         codes = np.column_stack((products, categories, category_code, brand))
+        self._hashes = with_room(self._hashes, count)
         added = slice(count - len(codes), count)
+        self._hashes[added] = hash_keys(
+            product_id, category_id, self._hashes_of(category_code), self._hashes_of(brand)
+        )
         self._product_id[added], self._category_id[added] = product_id, category_id
         self._codes[added] = codes
         for column, of_column in enumerate(codes.T):
             largest = int(np.max(of_column, where=of_column != NO_CODE, initial=0))
             self._rooms[column] = max(self._rooms[column], largest + 1)
+
+    def _hashes_of(self, text_codes: Numbers) -> Words:
+        """Hashes of texts that are the same in any process; each text is hashed once."""
+        told = np.unique(text_codes[text_codes != NO_CODE])
+        if len(told) and told[-1] >= len(self._text_hashes):
+            fresh = np.zeros(2 * int(told[-1]) + 1, np.uint64)
+            fresh[: len(self._text_hashes)] = self._text_hashes
+            self._text_hashes = fresh
+        told = told[self._text_hashes[told] == 0]
+        texts = texts_of_codes(pl.Series(told)).cast(pl.String)
+        self._text_hashes[told] = [
+            int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) | 1 for text in texts
+        ]
+        hashes = np.zeros(len(text_codes), np.uint64)
+        is_told = text_codes != NO_CODE
+        hashes[is_told] = self._text_hashes[text_codes[is_told]]
+        return hashes
 
     def _publish(self) -> None:
         """Show what is known; who has asked before keeps what was known then."""
@@ -106,6 +146,7 @@ class _Dictionary:
             self._category_id[:count],
             self._codes[:count],
             self._rooms.copy(),
+            self._hashes[:count],
         )
 
 
@@ -118,6 +159,11 @@ number_variants = _DICTIONARY.number
 def known_variants() -> KnownVariants:
     """All variants that this process knows by now; arrays not to be changed."""
     return _DICTIONARY.known
+
+
+def variant_hashes() -> Words:
+    """For each variant that this process knows a hash of its columns, the same in any process."""
+    return known_variants().hashes
 
 
 def columns_of(

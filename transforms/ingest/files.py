@@ -261,15 +261,19 @@ InputRanges = tuple[InputRange, ...]
 """What one reader reads: a range, or small files of one header."""
 
 
-def split_files(files: Sequence[InputFile], workers: int | None) -> list[InputRanges]:
+def split_files(
+    files: Sequence[InputFile], workers: int | None, least_range: int = 0
+) -> list[InputRanges]:
     """Cut files into ranges, and put small files together.
 
     Args:
         files: The files.
         workers: Number of workers, None where it is not known.
+        least_range: CSV that a range should have where there is that much.
     """
     total = sum(file.csv_bytes for file in files)
-    most = RANGE_BYTES if workers is None else min(RANGE_BYTES, -(-total // (2 * workers)))
+    size = max(RANGE_BYTES, least_range)
+    most = size if workers is None else min(size, -(-total // (2 * workers)))
     found: list[InputRanges] = []
     small: defaultdict[Header, list[InputFile]] = defaultdict(list)
     for file in files:
@@ -278,12 +282,12 @@ def split_files(files: Sequence[InputFile], workers: int | None) -> list[InputRa
         elif file.suffix:
             # A file that is more than a worker's share of the input is shared.
             readers = _MOST_READERS if workers is None else -(-workers * file.csv_bytes // total)
-            stride = max(1, min(readers, _MOST_READERS, file.csv_bytes // RANGE_BYTES))
+            stride = max(1, min(readers, _MOST_READERS, file.csv_bytes // size))
             found += [(InputRange(file, first, file.size, stride),) for first in range(stride)]
         else:
             found += [
-                (InputRange(file, start, min(start + RANGE_BYTES, file.size)),)
-                for start in range(0, file.size, RANGE_BYTES)
+                (InputRange(file, start, min(start + size, file.size)),)
+                for start in range(0, file.size, size)
             ]
     for of_header in small.values():
         ends = accumulate(file.csv_bytes for file in of_header)

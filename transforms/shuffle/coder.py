@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +19,11 @@ NamedFrame = tuple[str, pl.DataFrame]
 
 
 Payload = tuple[str, bytes]
+"""A frame's name, and its bytes or where they are."""
+
+
+NO_FRAME: Final[Payload] = ("", b"")
+"""Tells that a shard is there, and nothing else."""
 
 
 Group = tuple[int, Iterable[Payload]]

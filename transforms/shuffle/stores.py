@@ -2,8 +2,9 @@
 
 A named frame, `(name, frame)`, is cut by shard, pieces of the same shard are merged until they are
 worth sending, and what crosses the runner is `(shard, (name, payload))`. A payload is bytes: the
-frame in Arrow IPC, or, where all workers are threads of one process, a reference to where the frame
-was appended to a spill file. The second keeps the memory of a local run constant.
+packed frame as every process understands it, or, where all workers are threads of one process, a
+reference to where the frame was appended to a spill file. The second keeps the memory of a local
+run constant.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
-from transforms.columnar.kernels import Bytes, Numbers, Words
+from transforms.columnar.kernels import Bytes, Integers, Numbers
 from transforms.columnar.key_index import rows_in_order
 from transforms.columnar.packing import (
     ALIGNMENT,
@@ -35,10 +36,22 @@ from transforms.columnar.packing import (
     unpack,
     unpack_rows,
 )
-from transforms.columnar.product_codes import VARIANT, ProductFlags
+from transforms.columnar.portable_pieces import (
+    can_encode,
+    decode_pieces,
+    encode_pieces,
+    is_encoded,
+)
+from transforms.columnar.product_codes import VARIANT, ProductFlags, process_token
 from transforms.errors import RunError
 from transforms.owned_files import no_follow
-from transforms.shuffle.coder import Payload, encode_for_spill, encode_frame, frame_of_streams
+from transforms.shuffle.coder import (
+    NO_FRAME,
+    Payload,
+    encode_for_spill,
+    encode_frame,
+    frame_of_streams,
+)
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -70,10 +83,10 @@ class FrameStore(Protocol):
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Store a frame, of any height, as one or more payloads."""
 
-    def put_shards(
-        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    def put_parts(
+        self, frames: Sequence[pl.DataFrame], parts: Numbers, count: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Store the rows of each shard: `keys` of all rows modulo `shards`."""
+        """Store the rows of each part: `parts` of all rows, which are below `count`."""
 
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Read payloads of frames of one schema, at least one, as one contiguous frame."""
@@ -96,18 +109,28 @@ class InlineStore:
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Encode a frame as one or more payloads."""
-        pieces = max(1, int(frame.estimated_size()) // _INLINE_BYTES)
-        rows = max(1, -(-frame.height // pieces))
+        rows = _inline_rows([frame])
+        if frame.height and can_encode(frame.schema):
+            order = np.arange(frame.height, dtype=np.uint32)
+            yield from encode_pieces([frame], order, _piece_ends(0, frame.height, rows))
+            return
         for start in range(0, max(1, frame.height), rows):
             yield from self._encode(frame.slice(start, rows))
 
-    def put_shards(
-        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    def put_parts(
+        self, frames: Sequence[pl.DataFrame], parts: Numbers, count: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Encode the rows of each shard."""
-        for shard, piece in partition_frame(pl.concat(frames), keys, shards):
-            for payload in self.put(piece):
-                yield shard, payload
+        """Encode the rows of each part."""
+        if not can_encode(frames[0].schema):
+            for part, piece in partition_frame(pl.concat(frames), parts, count):
+                for payload in self.put(piece):
+                    yield part, payload
+            return
+        order, bounds = rows_by_part(parts, count)
+        rows = _inline_rows(frames)
+        ends = [_piece_ends(start, end, rows) for _, start, end in bounds]
+        numbers = [part for (part, _, _), of in zip(bounds, ends, strict=True) for _ in of]
+        yield from zip(numbers, encode_pieces(frames, order, np.concatenate(ends)), strict=True)
 
     def _encode(self, piece: pl.DataFrame) -> Iterator[bytes]:
         if piece.height > 1 and piece.estimated_size() > _INLINE_LIMIT:  # rows of odd sizes
@@ -115,12 +138,18 @@ class InlineStore:
             yield from self._encode(piece.head(half))
             yield from self._encode(piece.tail(-half))
         else:
-            # Half the bytes of lz4 for 0.2 µs an event: a shuffle service charges by the byte.
             yield encode_frame(piece, "zstd")
 
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
-        """Decode payloads."""
-        return frame_of_streams(payloads)
+        """Decode payloads: pieces, and streams of frames that are empty or of odd columns."""
+        pieces: list[bytes] = []
+        streams: list[bytes] = []
+        for payload in payloads:
+            (pieces if is_encoded(payload) else streams).append(payload)
+        frames = [decode_pieces(pieces)] if pieces else []
+        if streams:
+            frames.append(frame_of_streams(streams))
+        return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
 
     def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Decode payloads, and leave the other rows out."""
@@ -154,6 +183,7 @@ class _Reference(NamedTuple):
         rows: Its rows if it is packed, and 0 if it is an Arrow IPC stream.
         layout: Where its layout starts in the copy's file without a shard, if it is packed.
         layout_length: Bytes of the layout.
+        process: Whose numbers and codes are packed.
     """
 
     store: bytes
@@ -163,6 +193,7 @@ class _Reference(NamedTuple):
     rows: int = 0
     layout: int = 0
     layout_length: int = 0
+    process: bytes = b""
 
     @classmethod
     def all_of(cls, payload: bytes) -> Iterator[_Reference]:
@@ -174,7 +205,7 @@ class _Reference(NamedTuple):
         return _REFERENCE.pack(*self)
 
 
-_REFERENCE: Final = struct.Struct("<16siQQQQI")
+_REFERENCE: Final = struct.Struct("<16siQQQQI16s")
 
 
 _NO_SHARD: Final = -1
@@ -205,23 +236,26 @@ class SpillStore:
         """Append a frame to this copy's file."""
         yield self._append(_NO_SHARD, [encode_for_spill(frame)]).payload()
 
-    def put_shards(
-        self, frames: Sequence[pl.DataFrame], keys: Words, shards: int
+    def put_parts(
+        self, frames: Sequence[pl.DataFrame], parts: Numbers, count: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Append the rows of each shard to its file."""
+        """Append the rows of each part, a shard, to its file."""
         if not can_pack(frames[0].schema):
-            for shard, piece in partition_frame(pl.concat(frames), keys, shards):
+            for shard, piece in partition_frame(pl.concat(frames), parts, count):
                 yield shard, self._append(shard, [encode_for_spill(piece)]).payload()
             return
-        order, parts = rows_by_shard(keys, shards)
+        order, bounds = rows_by_part(parts, count)
         layout, columns = pack(frames, order)
         known = self._append(_NO_SHARD, [layout.encode()])
-        for shard, start, end in parts:
+        for shard, start, end in bounds:
             reference = self._append(shard, [column[start:end].data for column in columns])
             yield (
                 shard,
                 reference._replace(
-                    rows=end - start, layout=known.start, layout_length=known.length
+                    rows=end - start,
+                    layout=known.start,
+                    layout_length=known.length,
+                    process=process_token(),
                 ).payload(),
             )
 
@@ -281,6 +315,8 @@ class SpillStore:
             if key not in files:
                 files[key] = _mapped(self._path(*key))
             if found.rows:
+                if found.process != process_token():
+                    raise RunError(_FOREIGN)
                 layout = self._layout(found)
                 if found.start + found.rows * layout.row_bytes > len(files[key]):
                     raise RunError(_damaged(self._path(*key)))
@@ -307,6 +343,13 @@ class SpillStore:
         return {**self.__dict__, "_id": b"", "_layouts": {}}
 
 
+_FOREIGN: Final = (
+    "a worker was given frames that only the process that wrote them can read; nothing was "
+    "published. Workers of a local run are threads of one process: leave the options out that "
+    "make it several, or choose another --runner."
+)
+
+
 def _damaged(path: Path) -> str:
     return (
         f"{path} does not hold what this run wrote there; nothing was published. Run again; "
@@ -323,7 +366,8 @@ def collect_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, 
     """Read payloads back: one frame for each name that occurs."""
     by_name: dict[str, list[bytes]] = defaultdict(list)
     for name, payload in payloads:
-        by_name[name].append(payload)
+        if (name, payload) != NO_FRAME:
+            by_name[name].append(payload)
     return {name: store.read(found) for name, found in by_name.items()}
 
 
@@ -336,20 +380,32 @@ def take_frames(store: FrameStore, payloads: Iterable[Payload]) -> dict[str, pl.
 
 
 def partition_frame(
-    frame: pl.DataFrame, keys: Words, shards: int
+    frame: pl.DataFrame, parts: Numbers, count: int
 ) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Cut a frame into the rows of each shard: `keys` modulo `shards`."""
-    if shards == 1:
+    """Cut a frame into the rows of each part."""
+    if count == 1:
         yield 0, frame
         return
-    order, parts = rows_by_shard(keys, shards)
+    order, bounds = rows_by_part(parts, count)
     ordered = frame[order]
-    for shard, start, end in parts:
-        yield shard, ordered.slice(start, end - start)
+    for part, start, end in bounds:
+        yield part, ordered.slice(start, end - start)
 
 
-def rows_by_shard(keys: Words, shards: int) -> tuple[Numbers, list[tuple[int, int, int]]]:
-    """The rows in the order of their shards; each shard that has any, its start and its end."""
-    order, ends = rows_in_order(np.remainder(keys, np.uint64(shards)).astype(np.uint32), shards)
+def rows_by_part(parts: Numbers, count: int) -> tuple[Numbers, list[tuple[int, int, int]]]:
+    """The rows in the order of their parts; each part that has any, its start and its end."""
+    order, ends = rows_in_order(parts, count)
     bounds = pairwise([0, *ends.tolist()])
-    return order, [(shard, start, end) for shard, (start, end) in enumerate(bounds) if end > start]
+    return order, [(part, start, end) for part, (start, end) in enumerate(bounds) if end > start]
+
+
+def _inline_rows(frames: Sequence[pl.DataFrame]) -> int:
+    """Rows that make a payload of `_INLINE_BYTES`."""
+    rows = sum(frame.height for frame in frames)
+    pieces = max(1, sum(int(frame.estimated_size()) for frame in frames) // _INLINE_BYTES)
+    return max(1, -(-rows // pieces))
+
+
+def _piece_ends(start: int, end: int, rows: int) -> Integers:
+    """Where pieces of at most so many rows end."""
+    return np.append(np.arange(start + rows, end, rows, dtype=np.int64), end)

@@ -105,7 +105,7 @@ class BuildCatalogue(beam.PTransform[Any, Any]):
         payloads = (
             pcoll
             | "ShuffleProducts"
-            >> GroupFrames(plan.product_shards, {PRODUCT_SUMS: product_shard_key}, store)
+            >> GroupFrames(plan.product_levels, {PRODUCT_SUMS: product_shard_key}, store)
             | "CombineProducts" >> beam.ParDo(CombineProducts(store))
         )
         tables = (

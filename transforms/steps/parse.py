@@ -14,9 +14,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.null_words import NullWords
-from transforms.audit.balance import counted, require_few_rejected, total_counts
+from transforms.audit.balance import PARSED_CHECKSUM, counted, require_few_rejected, total_counts
 from transforms.audit.merging import MERGES
 from transforms.audit.plausibility import null_word_count
+from transforms.columnar.checksum import event_checksum
 from transforms.ingest.batch import until
 from transforms.ingest.files import InputRanges, read_blocks
 from transforms.ingest.parsing import parse_block
@@ -72,6 +73,7 @@ class ParseRanges(beam.DoFn):
                 "rows_read": parsed.rows_read,
                 "rejected": parsed.rejected.height,
                 "after_as_of": after,
+                PARSED_CHECKSUM: event_checksum(events),
             }
             for column, rows in self._null_words.count(events, parsed.session_names).items():
                 counts[null_word_count(column)] = rows

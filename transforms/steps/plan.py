@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transforms.ingest.files import InputRanges
 from transforms.shuffle import sizing
+from transforms.shuffle.sizing import Levels
 from transforms.shuffle.stores import FrameStore, frame_store
 from transforms.steps.progress import Progress
 from transforms.warehouse.publishing import Run
@@ -46,11 +47,20 @@ class Plan:
         return Progress(self.spill_directory)
 
     @property
-    def user_shards(self) -> int:
-        """Number of shards of users."""
-        return sizing.user_shards(self.session_shards)
+    def session_levels(self) -> Levels:
+        """How events reach the shards of sessions."""
+        return self._levels(sizing.session_levels(self.session_shards))
 
     @property
-    def product_shards(self) -> int:
-        """Number of shards of products."""
-        return sizing.product_shards(self.session_shards)
+    def user_levels(self) -> Levels:
+        """How what is said of users reaches their shards."""
+        return self._levels(sizing.user_levels(self.session_shards))
+
+    @property
+    def product_levels(self) -> Levels:
+        """How what is said of products reaches their shards."""
+        return self._levels(sizing.product_levels(self.session_shards))
+
+    def _levels(self, distributed: Levels) -> Levels:
+        """One level where pieces are appended to a shard's file, whatever their size."""
+        return distributed if self.is_distributed else Levels(distributed.shards)

@@ -16,6 +16,7 @@ from apache_beam.pvalue import AsIter
 from transforms.analytics.metrics.periods import EVENT_DAYS
 from transforms.analytics.null_words import products_of_second_null_word
 from transforms.audit.balance import (
+    check_arrival,
     check_balance,
     check_dropped,
     counted,
@@ -94,6 +95,7 @@ class AuditAndPublish(beam.DoFn):
                 *([frames["checks"]] if "checks" in frames else []),
                 check_measures(frames.get("measures", MEASURED.to_frame()), tables),
                 check_balance(counts),
+                check_arrival(counts),
                 check_dropped(counts, run.max_dropped_ratio),
                 check_dates(
                     frames.get(EVENT_DAYS.name, EVENT_DAYS.schema.to_frame()), run.started_at

@@ -20,7 +20,8 @@ from transforms.analytics.session_shard import (
     merge_dates,
     session_shard,
 )
-from transforms.audit.balance import DROP_REASONS, counted
+from transforms.audit.balance import ARRIVED_CHECKSUM, DROP_REASONS, counted
+from transforms.columnar.checksum import event_checksum
 from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.rules import Rules
 from transforms.schema import TableBatch
@@ -31,7 +32,7 @@ from transforms.shuffle.stores import FrameStore, collect_frames, take_frames
 from transforms.steps import counters
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
-from transforms.steps.suspects import Suspects, read_suspects
+from transforms.steps.suspects import ShardCounts, Suspects, read_suspects
 
 
 @beam.typehints.with_output_types(
@@ -51,8 +52,11 @@ class ProcessSessionShards(beam.DoFn):
     PARTIALS: Final = "partials"
     DATES: Final = "dates"
 
-    def __init__(self, rules: Rules, store: FrameStore, progress: Progress) -> None:
+    def __init__(
+        self, rules: Rules, shards: ShardCounts, store: FrameStore, progress: Progress
+    ) -> None:
         self._rules = rules
+        self._shards = shards
         self._store = store
         self._progress = progress
         self._rows = {
@@ -83,10 +87,12 @@ class ProcessSessionShards(beam.DoFn):
             return
         shard, payloads = element
         if self._suspects is None:
-            self._suspects = read_suspects(self._store, ambiguous, brands)
+            self._suspects = read_suspects(self._store, ambiguous, brands, self._shards)
         received = take_frames(self._store, payloads)
-        events = received.pop("events")
-        read = events.height
+        events = received.pop("events", None)
+        if events is None:
+            return
+        read, checksum = events.height, event_checksum(events)
         made = session_shard(
             events,
             received.get("session_names", SESSION_NAMES.to_frame()),
@@ -106,7 +112,9 @@ class ProcessSessionShards(beam.DoFn):
             for name in names:
                 yield TaggedOutput(tag, (name, made.by_user.pop(name)))
         yield TaggedOutput(self.DATES, ("dates", made.dates))
-        yield TaggedOutput(self.PARTIALS, ("counts", counted(made.counts)))
+        yield TaggedOutput(
+            self.PARTIALS, ("counts", counted(made.counts | {ARRIVED_CHECKSUM: checksum}))
+        )
         for partial in made.partials.items():
             yield TaggedOutput(self.PARTIALS, partial)
         self._progress.add("sessionize", read)
@@ -158,7 +166,7 @@ class ProcessSessions(beam.PTransform[Any, Any]):
         """Process each shard."""
         plan, step = self._plan, ProcessSessionShards
         made = pcoll | "ProcessShards" >> beam.ParDo(
-            step(plan.run.rules, plan.store, plan.progress),
+            step(plan.run.rules, self._suspects.shards, plan.store, plan.progress),
             AsIter(self._suspects.ambiguous),
             AsIter(self._suspects.brands),
             AsIter(self._few_rejected),

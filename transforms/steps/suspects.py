@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import polars as pl
 from apache_beam.pvalue import AsIter
 
-from transforms.analytics.cleaning import ambiguous_products, candidate_brands, multi_brand_products
+from transforms.analytics.cleaning import (
+    AMBIGUOUS,
+    ambiguous_products,
+    candidate_brands,
+    multi_brand_products,
+)
 from transforms.analytics.session_shard import SuspectProducts
 from transforms.analytics.shard_keys import product_shard_key
+from transforms.audit.balance import counted
+from transforms.audit.merging import MERGES
 from transforms.columnar.key_index import with_room
 from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, known_variants
 from transforms.errors import RunError
 from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
-from transforms.shuffle.partition import GroupFrames
+from transforms.shuffle.combine import CombineFrames, Merge
+from transforms.shuffle.partition import GroupFrames, StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
 from transforms.steps.plan import Plan
+
+ANSWERS: Final = "answers"
+"""The name of a `COUNTED` frame of the shards that have answered."""
 
 
 @beam.typehints.with_input_types(NamedFrame)
@@ -45,67 +57,126 @@ class ProductVariants(beam.DoFn):
         yield in_global_window(("variants", columns_of(np.flatnonzero(self._occurs))))
 
 
-@beam.typehints.with_output_types(Payload)
+@beam.typehints.with_output_types(NamedFrame)
 class FindAmbiguousProducts(beam.DoFn):
-    """Variants of a product shard → payload "ambiguous": see `ambiguous_products`."""
+    """Variants of a product shard → ("ambiguous", frame): see `ambiguous_products`.
+
+    Also `ANSWERS`, of each shard.
+    """
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
-    def process(self, element: Group) -> Iterator[Payload]:
+    def process(self, element: Group) -> Iterator[NamedFrame]:
         """Look at one shard."""
         _, payloads = element
-        found = ambiguous_products(collect_frames(self._store, payloads)["variants"])
-        # Also where nothing is found: that no shard has answered is then known to be a fault.
-        for payload in self._store.put(found):
-            yield "ambiguous", payload
+        variants = collect_frames(self._store, payloads).get("variants")
+        if variants is not None:
+            yield "ambiguous", ambiguous_products(variants)
+        yield ANSWERS, counted({ANSWERS: 1})
 
 
-@beam.typehints.with_output_types(Payload)
+@beam.typehints.with_output_types(NamedFrame)
 class FindCandidateBrands(beam.DoFn):
-    """Events of a session shard → payload "brands": see `candidate_brands`."""
+    """Events of a session shard → ("brands", frame): see `candidate_brands`.
 
-    def __init__(self, store: FrameStore) -> None:
+    Also `ANSWERS`, of each shard.
+    """
+
+    def __init__(self, product_shards: int, store: FrameStore) -> None:
+        self._product_shards = product_shards
         self._store = store
 
     def start_bundle(self) -> None:
         """The candidates are read once a bundle."""
         self._candidates: ProductFlags | None = None
 
-    def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[Payload]:
-        """Look at one shard, if any product needs it."""
+    def process(self, element: Group, ambiguous: Iterable[Payload]) -> Iterator[NamedFrame]:
+        """Look at one shard, if any product needs it.
+
+        Raises:
+            RunError: The engine has lost what a shard has found.
+        """
         if self._candidates is None:
-            found = collect_frames(self._store, ambiguous).get("ambiguous")
-            if found is None:
-                return  # lost by the engine, as `read_suspects` will find
-            self._candidates = ProductFlags(found.filter("many_brands")["product_id"])
+            found = read_answers(self._store, ambiguous, self._product_shards)
+            products = found.get("ambiguous", AMBIGUOUS.to_frame())
+            self._candidates = ProductFlags(products.filter("many_brands")["product_id"])
         if self._candidates.products.len():
             _, payloads = element
-            events = self._store.read_variants(
-                [payload for name, payload in payloads if name == "events"], self._candidates
-            )
-            for payload in self._store.put(candidate_brands(events)):
-                yield "brands", payload
+            of_events = [payload for name, payload in payloads if name == "events"]
+            if of_events:
+                events = self._store.read_variants(of_events, self._candidates)
+                yield "brands", candidate_brands(events)
+        yield ANSWERS, counted({ANSWERS: 1})
+
+
+class ShardCounts(NamedTuple):
+    """How many shards there are, each of which answers."""
+
+    products: int
+    sessions: int
+
+
+def read_answers(
+    store: FrameStore, payloads: Iterable[Payload], shards: int
+) -> dict[str, pl.DataFrame]:
+    """What shards have found, merged.
+
+    Args:
+        store: Where it is.
+        payloads: A side input of it.
+        shards: How many shards there are, each of which has answered.
+
+    Raises:
+        RunError: The engine has lost what some of them have found.
+    """
+    found = collect_frames(store, payloads)
+    answers = found.pop(ANSWERS, counted({}))
+    if answers["rows"].sum() != shards:
+        raise RunError(LOST)
+    return found
 
 
 def read_suspects(
-    store: FrameStore, ambiguous: Iterable[Payload], brands: Iterable[Payload]
+    store: FrameStore, ambiguous: Iterable[Payload], brands: Iterable[Payload], shards: ShardCounts
 ) -> SuspectProducts:
     """The suspect products, of what `FindAmbiguousProducts` and `FindCandidateBrands` found.
 
+    Args:
+        store: Where it is.
+        ambiguous: What shards of products found.
+        brands: What shards of sessions found.
+        shards: How many shards of each there are.
+
     Raises:
-        RunError: The engine has lost one of them.
+        RunError: The engine has lost some of it.
     """
-    found = collect_frames(store, ambiguous).get("ambiguous")
-    confirmed = collect_frames(store, brands).get("brands")
-    if found is None or (confirmed is None and found["many_brands"].any()):
-        raise RunError(LOST)
+    found = read_answers(store, ambiguous, shards.products)
+    products = found.get("ambiguous", AMBIGUOUS.to_frame())
+    found = read_answers(store, brands, shards.sessions)
+    confirmed = found.get("brands")
     multi_brand = (
-        found["product_id"].clear() if confirmed is None else multi_brand_products(confirmed)
+        products["product_id"].clear() if confirmed is None else multi_brand_products(confirmed)
     )
     return SuspectProducts(
-        ProductFlags(multi_brand), ProductFlags(found.filter("many_categories")["product_id"])
+        ProductFlags(multi_brand), ProductFlags(products.filter("many_categories")["product_id"])
     )
+
+
+def _together(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of which those of one shard are of no other."""
+    return frame.rechunk()
+
+
+def _distinct(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.unique()
+
+
+_MERGES: Final[Mapping[str, Merge]] = {
+    "ambiguous": _together,
+    "brands": _distinct,
+    ANSWERS: MERGES["counts"],
+}
 
 
 LOST: Final = (
@@ -118,12 +189,14 @@ class Suspects(NamedTuple):
     """What was found of products.
 
     Attributes:
-        ambiguous: Payloads "ambiguous" of `ambiguous_products`.
-        brands: Payloads "brands" of `candidate_brands`.
+        ambiguous: Payloads "ambiguous" of `ambiguous_products`, and `ANSWERS`.
+        brands: Payloads "brands" of `candidate_brands`, and `ANSWERS`.
+        shards: How many shards have answered each.
     """
 
     ambiguous: beam.PCollection[Payload]
     brands: beam.PCollection[Payload]
+    shards: ShardCounts
 
 
 class FindSuspects(beam.PTransform[Any, Any]):
@@ -142,14 +215,23 @@ class FindSuspects(beam.PTransform[Any, Any]):
     def expand(self, pcoll: beam.PCollection[NamedFrame]) -> Suspects:
         """Look at all variants of each product, then at the events of those that differ."""
         plan, store = self._plan, self._plan.store
+        shards = ShardCounts(plan.product_levels.shards, plan.session_levels.shards)
         ambiguous = (
             pcoll
             | "ProductVariants" >> beam.ParDo(ProductVariants())
             | "ShuffleVariants"
-            >> GroupFrames(plan.product_shards, {"variants": product_shard_key}, store)
+            >> GroupFrames(
+                plan.product_levels, {"variants": product_shard_key}, store, with_empty=True
+            )
             | "FindAmbiguousProducts" >> beam.ParDo(FindAmbiguousProducts(store))
+            | "MergeAmbiguous" >> CombineFrames(_MERGES, is_distributed=plan.is_distributed)
+            | "StoreAmbiguous" >> beam.ParDo(StoreFrames(store))
         )
-        brands = self._by_session | "FindCandidateBrands" >> beam.ParDo(
-            FindCandidateBrands(store), AsIter(ambiguous)
+        brands = (
+            self._by_session
+            | "FindCandidateBrands"
+            >> beam.ParDo(FindCandidateBrands(shards.products, store), AsIter(ambiguous))
+            | "MergeBrands" >> CombineFrames(_MERGES, is_distributed=plan.is_distributed)
+            | "StoreBrands" >> beam.ParDo(StoreFrames(store))
         )
-        return Suspects(ambiguous, brands)
+        return Suspects(ambiguous, brands, shards)

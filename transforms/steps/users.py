@@ -35,7 +35,7 @@ from transforms.errors import RunError
 from transforms.rules import Rules
 from transforms.schema import TABLES_BY_NAME, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
-from transforms.shuffle.partition import GroupFrames, PartitionFrames
+from transforms.shuffle.partition import GroupFrames, SendFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, store_frames, take_frames
 from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
@@ -286,7 +286,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
         dates = AsIter(self._dates)
         combined = (
             pcoll
-            | "ShuffleUsers" >> GroupFrames(plan.user_shards, by_user, store)
+            | "ShuffleUsers" >> GroupFrames(plan.user_levels, by_user, store)
             | "CombineUsers"
             >> beam.ParDo(CombineUsers(rules, store), dates).with_outputs(
                 CombineUsers.TABLES,
@@ -297,8 +297,8 @@ class BuildUsers(beam.PTransform[Any, Any]):
             )
         )
         ranks = self._rank(combined[CombineUsers.STATES], combined[CombineUsers.SAMPLES])
-        exposures = self._exposures | "PartitionExposures" >> beam.ParDo(
-            PartitionFrames(plan.user_shards, by_user, store)
+        exposures = self._exposures | "SendExposures" >> SendFrames(
+            plan.user_levels, by_user, store
         )
         described = (
             (combined.users, exposures)

@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 
 from transforms.audit.balance import (
+    ARRIVED_CHECKSUM,
     DROP_REASONS,
+    PARSED_CHECKSUM,
+    check_arrival,
     check_balance,
     counted,
     require_few_rejected,
@@ -296,3 +299,17 @@ def test_rejected_rows_up_to_the_ratio_pass():
         "nothing was published."
     )
     assert others == ["Reasons: bad_price 3", "The first of each:", "  bad_price: a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("parsed", "arrived", "failing"),
+    [([5, 7], [12], 0), ([2**40 - 1, 3], [2], 0), ([5, 7], [11], 1), ([5], [], 1)],
+)
+def test_events_that_arrive_as_others_fail_the_audit(parsed, arrived, failing):
+    counts = pl.concat(
+        counted({name: value})
+        for name, values in ((PARSED_CHECKSUM, parsed), (ARRIVED_CHECKSUM, arrived))
+        for value in values
+    )
+    (row,) = check_arrival(total_counts(counts)).rows()
+    assert row == ("fct_events", "every_event_arrives_as_parsed", "error", failing)

@@ -301,6 +301,56 @@ def test_groups_hold_every_row_once_and_equal_keys_together(
             assert_that(groups, check)
 
 
+@pytest.mark.parametrize("buffer", [1, 1 << 24])
+def test_two_levels_bring_every_row_to_its_shard(monkeypatch, buffer):
+    monkeypatch.setattr(partition, "_BUFFER_BYTES", (buffer, buffer))
+    monkeypatch.setattr(partition, "_FORWARDED_BYTES", buffer)
+    levels = Levels(shards=10, groups=4, slices=3)
+    store = InlineStore()
+    names = ("numbers", "others")
+    frames = [
+        (name, pl.DataFrame({"product_id": range(start, start + 40)}))
+        for name in names
+        for start in range(0, 400, 40)
+    ]
+
+    def check(groups) -> None:
+        found = {shard: collect_frames(store, payloads) for shard, payloads in groups}
+        assert found.keys() == set(range(10))
+        for name in names:
+            rows = [number for of in found.values() for number in of[name]["product_id"]]
+            assert sorted(rows) == list(range(400))
+            for shard, of in found.items():
+                assert (product_shard_key(of[name]) % 10 == shard).all()
+
+    with test_pipeline.TestPipeline() as pipeline:
+        groups = (
+            pipeline
+            | beam.Create(frames)
+            | GroupFrames(levels, dict.fromkeys(names, product_shard_key), store)
+        )
+        assert_that(groups, check)
+
+
+def test_a_group_for_each_shard_where_asked(store):
+    numbers = pl.DataFrame({"product_id": [1]})
+
+    def check(groups) -> None:
+        found = {shard: collect_frames(store, payloads) for shard, payloads in groups}
+        assert found.keys() == {0, 1, 2}
+        assert [frames["numbers"].rows() for frames in found.values() if frames] == [[(1,)]]
+        for _, payloads in groups:
+            store.free(payloads)
+
+    with test_pipeline.TestPipeline() as pipeline:
+        groups = (
+            pipeline
+            | beam.Create([("numbers", numbers)])
+            | GroupFrames(Levels(3), {"numbers": product_shard_key}, store, with_empty=True)
+        )
+        assert_that(groups, check)
+
+
 def test_references_to_the_pieces_of_a_shard_are_sent_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(partition, "_BUFFER_BYTES", (1, 1))
     store = SpillStore(str(tmp_path))

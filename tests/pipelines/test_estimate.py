@@ -16,9 +16,21 @@ SEVEN_MONTHS = Estimate(7, 411_700_000 * CSV_BYTES_PER_EVENT)
 
 
 def test_figures():
-    assert round(SEVEN_MONTHS.vcpu_hours, 2) == 1.24
+    assert SEVEN_MONTHS.shards == 1080
+    assert SEVEN_MONTHS.passes == 1
+    assert SEVEN_MONTHS.pieces == 308 * 1080
+    assert round(SEVEN_MONTHS.vcpu_hours, 2) == 1.27
     assert round(SEVEN_MONTHS.shuffled_gb, 1) == 24.7
     assert round(SEVEN_MONTHS.worker_usd + SEVEN_MONTHS.shuffle_usd, 2) == 0.36
+
+
+def test_ten_times_the_input_crosses_twice():
+    needed = Estimate(70, 10 * SEVEN_MONTHS.csv_bytes)
+    assert needed.passes == 2
+    assert needed.events / needed.pieces > 1000
+    assert f"events in {needed.pieces:,} pieces, in two passes" in estimate.describe(needed)
+    assert needed.shuffled_gb > 15 * SEVEN_MONTHS.shuffled_gb
+    assert needed.vcpu_hours < 12 * SEVEN_MONTHS.vcpu_hours
 
 
 def test_the_document_shows_what_is_printed():

@@ -10,6 +10,7 @@ import polars as pl
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
+from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.orders import find_orders
@@ -94,8 +95,7 @@ def session_shard(
         {
             "user_days": user_days(cut.visits, cut.sessions, orders),
             "orders": orders,
-            # Few users have two sessions in a shard, so nothing is summed up yet.
-            "user_sessions": session_terms(cut.sessions.with_columns(user_id="user"), "user_id"),
+            "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
         },
@@ -107,6 +107,15 @@ def session_shard(
             "multi_brand_product": cleaned.multi_brand_product,
             "missing_session": cleaned.missing_session,
         },
+    )
+
+
+def _user_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
+    terms = session_terms(sessions.with_columns(user_id="user"), "user_id")
+    return add_up_hot(
+        terms,
+        ["user_id"],
+        lambda rows: rows.group_by("user_id").agg(pl.all().sum()).cast(rows.schema),
     )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from transforms.analytics.calendar import Calendar, day_numbers, period_indexes
+from transforms.analytics.hot_users import add_up_hot
 from transforms.columnar.day_series import merge_days
 from transforms.columnar.grouping import EVENT_SUMS, sort_groups
 from transforms.columnar.kernels import Integers, Numbers
@@ -68,7 +69,7 @@ def user_days(visits: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame
         is_left[session[starts_session]] = False
         left = sessions.filter(pl.Series(is_left))
         parts.append(_without_event(left["user"], left["session_start_time"], "sessions"))
-    return pl.concat(parts)
+    return add_up_hot(pl.concat(parts), ["user_id", "event_date"], _add_up)
 
 
 def _without_event(users: pl.Series, times: pl.Series, counted: str) -> pl.DataFrame:
@@ -92,6 +93,12 @@ def combine_user_days(partials: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A `USER_DAYS` frame of one row per user and date with an event, sorted by them.
     """
+    days = _add_up(partials)
+    return days if days["events"].min() else days.filter(pl.col("events") > 0)
+
+
+def _add_up(partials: pl.DataFrame) -> pl.DataFrame:
+    """One row per user and date, sorted by them, those without an event too."""
     users, dates = partials["user_id"].to_numpy(), day_numbers(partials["event_date"])
     numbers, known = number_keys(users)
     rank = np.empty(len(known), np.uint32)
@@ -117,15 +124,12 @@ def combine_user_days(partials: pl.DataFrame) -> pl.DataFrame:
         lasts,
     )
     keys = partials.select("user_id", "event_date")[rows[:merged]]
-    days = keys.with_columns(
+    return keys.with_columns(
         pl.Series("first_event_time", firsts[:merged]).cast(USER_DAYS["first_event_time"]),
         pl.Series("last_event_time", lasts[:merged]).cast(USER_DAYS["last_event_time"]),
         *(pl.Series(name, counts[:merged, at]) for at, name in enumerate(_COUNTS)),
         money_of_halves(revenue[:merged]).alias("revenue"),
     )
-    if (counts[:merged, 0] == 0).any():
-        days = days.filter(pl.col("events") > 0)
-    return days
 
 
 @dataclass(frozen=True)

@@ -122,3 +122,20 @@ def product_levels(shards: int) -> Levels:
         shards: Number of session shards.
     """
     return _levels(product_shards(shards), SHARD_BYTES)
+
+
+def event_pieces(csv_bytes: int, shards: int, range_bytes: int) -> int:
+    """Number of pieces in which events cross, over all passes.
+
+    Args:
+        csv_bytes: Size of the input, decompressed.
+        shards: Number of session shards.
+        range_bytes: CSV in a range of the input.
+
+    >>> event_pieces(64 << 20, shards=2, range_bytes=64 << 20)
+    2
+    """
+    levels, ranges = session_levels(shards), -(-csv_bytes // range_bytes)
+    if levels.passes == 1:
+        return ranges * shards
+    return ranges * levels.groups + shards * levels.slices

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 from numba import types
 
 from transforms.columnar.arrays import without_nulls
 from transforms.columnar.kernels import (
+    AHEAD,
     Bytes,
     Integers,
     Numbers,
@@ -17,6 +19,7 @@ from transforms.columnar.kernels import (
     given,
     kernel,
     mixed,
+    prefetch,
 )
 from transforms.columnar.money import Halves, halves_of_money
 from transforms.columnar.product_codes import VARIANT, variant_hashes
@@ -74,7 +77,9 @@ def _sum_of_hashes(
 ) -> Word:
     """Multilinear hashes, mixed once: their products do not wait for each other."""
     total = Word(0)
-    for row in range(len(times)):
+    rows = len(times)
+    for row in range(rows):
+        prefetch(hashes, np.int64(variants[min(row + AHEAD, rows - 1)]))
         hashed = hashes[variants[row]] + Word(times[row]) * _FACTORS[0]
         hashed += Word(kinds[row]) * _FACTORS[1]
         hashed += prices[row, 0] * _FACTORS[2] + prices[row, 1] * _FACTORS[3]

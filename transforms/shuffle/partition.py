@@ -50,7 +50,9 @@ class PartitionFrames(beam.DoFn):
         self._parts = levels.shards if levels.groups == 1 else levels.groups
         self._part_shards = 1 if levels.groups == 1 else levels.group_shards
         smallest, largest = _BUFFER_BYTES
-        self._limit = min(largest, max(smallest, self._parts * _PIECE_BYTES))
+        # A distributed engine may end a bundle after each range: all of it is sent at once.
+        enough = max(smallest, self._parts * _PIECE_BYTES) if store.joins_payloads else largest
+        self._limit = min(largest, enough)
         self._turn: int | None = None
 
     def start_bundle(self) -> None:

@@ -1,6 +1,7 @@
 """The flex template: what is generated, what the offline checks find, what a launch passes on."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -165,3 +166,22 @@ def test_stale_metadata_fails_the_check(checkout, monkeypatch, capsys):
     assert "python -m pipelines.template" in capsys.readouterr().out
     assert template.main([]) == 0
     assert template.main(["--check"]) == 0
+
+
+def test_kernels_of_the_image_are_compiled_for_every_worker(tmp_path):
+    """Numba keeps in its cache, and looks for, what is compiled for this name and no features."""
+    dockerfile = (ROOT / "templates/Dockerfile").read_text(encoding="utf-8")
+    names = re.findall(r"(NUMBA_CPU_\w+)=(\S*)", dockerfile)
+    assert dockerfile.index("NUMBA_CPU_NAME") < dockerfile.index("import transforms")
+    asked = (
+        "from numba.core.registry import cpu_target; "
+        "print(cpu_target.target_context.codegen().magic_tuple())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={**os.environ, **dict(names)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().endswith("'x86-64-v3', '')")

@@ -1,0 +1,77 @@
+"""Workers that are processes: what one has numbered, another reads as it was, or refuses."""
+
+import sys
+
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines import customer_analytics, runners
+from tests.oracle.compare import assert_tables_equal
+from tests.pipelines.running import arguments, contents, published
+from tests.portable.test_prism import run_on_prism, worker_pool  # noqa: F401
+from transforms.schema import TABLES_BY_NAME
+from transforms.shuffle.stores import InlineStore
+from transforms.steps import plan
+from transforms.steps.parse import Parse
+
+pytestmark = pytest.mark.portable
+
+WORKER = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    """Beam's local runner, which starts its workers as processes."""
+    monkeypatch.setattr(
+        runners,
+        "local_runner",
+        lambda _: FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER)),
+    )
+
+
+def test_frames_that_leave_their_process_arrive(
+    files, expected, tmp_path, two_processes, monkeypatch
+):
+    monkeypatch.setattr(plan, "frame_store", lambda *_, **__: InlineStore())
+    code = customer_analytics.main([*arguments(files, tmp_path), "--direct_num_workers=2"])
+
+    assert code == 0
+    assert_tables_equal(contents(published(tmp_path)), contents(expected))
+    checks = published(tmp_path)["data_quality"].to_pylist()
+    assert [
+        check["passed"]
+        for check in checks
+        if check["check_name"] == "every_event_arrives_as_parsed"
+    ] == [True]
+
+
+def test_references_that_leave_their_process_fail_the_run(files, tmp_path, two_processes, capfd):
+    code = customer_analytics.main([*arguments(files, tmp_path), "--direct_num_workers=2"])
+
+    assert code == 1
+    assert "only the process that wrote them can read" in capfd.readouterr().err
+    assert not any((tmp_path / name).exists() for name in TABLES_BY_NAME)
+
+
+def test_events_are_parsed_in_one_process_and_cleaned_in_another(
+    prism,
+    files,
+    expected,
+    tmp_path,
+    worker_pool,  # noqa: F811
+    monkeypatch,
+):
+    """Prism starts a worker for each environment, and hints make two of them."""
+    monkeypatch.setattr(
+        customer_analytics, "Parse", lambda of: Parse(of).with_resource_hints(min_ram="1GB")
+    )
+    tables, _ = run_on_prism(
+        prism,
+        files,
+        tmp_path / "warehouse",
+        "--environment_type=EXTERNAL",
+        f"--environment_config={worker_pool}",
+    )
+
+    assert_tables_equal(contents(tables), contents(expected))

@@ -72,4 +72,4 @@ def test_the_flag_takes_true_or_false(value, capsys):
 def test_an_input_that_cannot_be_listed_is_a_wrong_command(capsys):
     assert customer_analytics.main(["--input=s3://a/b", "--output=b", "--estimate"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("customer-analytics: --input: s3://a/b cannot be listed (")
+    assert line.startswith("customer-analytics: --input: s3://a/b: s3:// is not read;")

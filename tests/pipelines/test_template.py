@@ -170,7 +170,7 @@ def test_stale_metadata_fails_the_check(checkout, monkeypatch, capsys):
 
 def test_kernels_of_the_image_are_compiled_for_every_worker(tmp_path):
     """Numba keeps in its cache, and looks for, what is compiled for this name and no features."""
-    dockerfile = (ROOT / "templates/Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (template.ROOT / "templates/Dockerfile").read_text(encoding="utf-8")
     names = re.findall(r"(NUMBA_CPU_\w+)=(\S*)", dockerfile)
     assert dockerfile.index("NUMBA_CPU_NAME") < dockerfile.index("import transforms")
     asked = (

@@ -2,6 +2,7 @@
 
 import sys
 
+import polars as pl
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -38,12 +39,9 @@ def test_frames_that_leave_their_process_arrive(
 
     assert code == 0
     assert_tables_equal(contents(published(tmp_path)), contents(expected))
-    checks = published(tmp_path)["data_quality"].to_pylist()
-    assert [
-        check["passed"]
-        for check in checks
-        if check["check_name"] == "every_event_arrives_as_parsed"
-    ] == [True]
+    checks = pl.from_arrow(published(tmp_path)["data_quality"])
+    arrival = checks.filter(pl.col("check_name") == "every_event_arrives_as_parsed")
+    assert arrival["passed"].to_list() == [True]
 
 
 def test_references_that_leave_their_process_fail_the_run(files, tmp_path, two_processes, capfd):
@@ -55,23 +53,20 @@ def test_references_that_leave_their_process_fail_the_run(files, tmp_path, two_p
 
 
 def test_events_are_parsed_in_one_process_and_cleaned_in_another(
-    prism,
-    files,
-    expected,
-    tmp_path,
-    worker_pool,  # noqa: F811
-    monkeypatch,
+    prism, files, expected, tmp_path, request
 ):
     """Prism starts a worker for each environment, and hints make two of them."""
-    monkeypatch.setattr(
-        customer_analytics, "Parse", lambda of: Parse(of).with_resource_hints(min_ram="1GB")
-    )
-    tables, _ = run_on_prism(
-        prism,
-        files,
-        tmp_path / "warehouse",
-        "--environment_type=EXTERNAL",
-        f"--environment_config={worker_pool}",
-    )
+    pool = request.getfixturevalue("worker_pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            customer_analytics, "Parse", lambda of: Parse(of).with_resource_hints(min_ram="1GB")
+        )
+        tables, _ = run_on_prism(
+            prism,
+            files,
+            tmp_path / "warehouse",
+            "--environment_type=EXTERNAL",
+            f"--environment_config={pool}",
+        )
 
     assert_tables_equal(contents(tables), contents(expected))

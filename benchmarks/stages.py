@@ -28,11 +28,11 @@ from transforms.analytics.orders import find_orders
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.shard_keys import product_shard_key, session_shard_key, user_shard_key
 from transforms.analytics.user_days import user_days
-from transforms.analytics.users import session_terms
+from transforms.analytics.users import session_measures
 from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
 from transforms.columnar.checksum import event_checksum
-from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, encoded_columns
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
@@ -121,7 +121,7 @@ def measure_shards(
         with clock.stage("sums over products"):
             product_sums.add(kept)
         with clock.stage("products' columns, encoded"):
-            described = encoded_columns(kept[VARIANT].to_numpy())
+            described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
         with clock.stage("cut sessions, sum over visits, fct_sessions"):
             cut = sessionize(cleaned, described["product_id"], _TIMEOUT_SECONDS)
             of_sessions = session_table(cut)
@@ -130,9 +130,9 @@ def measure_shards(
         with clock.stage("partial aggregates of users, funnel, categories, days"):
             orders = find_orders(cut, described["product_id"], _ORDER_GAP_SECONDS)
             by_user = {
-                "user_days": user_days(cut.visits, cut.sessions, orders),
+                "user_days": user_days(cut.session_days, cut.sessions, orders),
                 "orders": orders,
-                "user_sessions": session_terms(
+                "user_sessions": session_measures(
                     cut.sessions.with_columns(user_id="user"), "user_id"
                 ),
                 "exposures": category_exposures(kept, _NO_PRODUCTS, shard),

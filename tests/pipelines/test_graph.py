@@ -25,7 +25,7 @@ STAGES = {
     """,
     "ShuffleEvents": "Send Shards EachShard WithEmpty Group",
     "FindSuspects": """
-        ProductVariants ShuffleVariants FindAmbiguousProducts MergeAmbiguous StoreAmbiguous
+        ProductCodes ShuffleProductCodes FindAmbiguousProducts MergeAmbiguous StoreAmbiguous
         FindCandidateBrands MergeBrands StoreBrands
     """,
     "Sessions": "ProcessShards AddDates StoreDates",
@@ -47,7 +47,7 @@ STAGES = {
 GROUPS = {
     "Parse/SpreadRanges": "the ranges, a few hundred bytes each, so that they spread",
     "Parse/AddCounts": "counts of rows, added up on the way",
-    "FindSuspects/ShuffleVariants": "the distinct (product, brand, category)s of each bundle",
+    "FindSuspects/ShuffleProductCodes": "the distinct (product, brand, category)s of each bundle",
     "FindSuspects/MergeAmbiguous": "few products, put together on the way",
     "FindSuspects/MergeBrands": "their brands, put together on the way",
     "ShuffleEvents": "shuffle 1: every event, once",

@@ -67,7 +67,7 @@ COUNTERS = {
 UPDATES = {
     # One block is parsed.
     ("ParseRanges", "parse_msec"): 1,
-    # Payloads: variants; events and session names; product sums; user days, sessions
+    # Payloads: product codes; events and session names; product sums; user days, sessions
     # and orders; exposures and purchases.
     ("PartitionFrames", "payload_bytes"): 9,
     # Each of the five steps that cut frames does so once.

@@ -6,7 +6,12 @@ from decimal import Decimal
 import polars as pl
 
 from transforms.analytics.session_shard import SuspectProducts
-from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, with_variants
+from transforms.columnar.product_codes import (
+    PRODUCT_CODE,
+    ProductFlags,
+    columns_of,
+    with_product_codes,
+)
 from transforms.ingest.batch import EVENT_BATCH
 from transforms.ingest.session_keys import SESSION_NAMES, session_key
 
@@ -23,7 +28,7 @@ DEFAULTS = {
     "user_session": "s",
 }
 COLUMNS = {
-    **{name: dtype for name, dtype in EVENT_BATCH.items() if name != VARIANT},
+    **{name: dtype for name, dtype in EVENT_BATCH.items() if name != PRODUCT_CODE},
     "product_id": pl.Int64,
     "category_id": pl.Int64,
     "category_code": pl.Categorical,
@@ -47,7 +52,7 @@ def at(seconds: int = 0, days: int = 0) -> datetime:
 def events(*rows: dict[str, object]) -> pl.DataFrame:
     """An event batch of default rows with some values of their own."""
     frame = pl.DataFrame([with_key({**DEFAULTS, **row}) for row in rows], schema=COLUMNS)
-    return with_variants(frame)
+    return with_product_codes(frame)
 
 
 def with_key(row: dict[str, object]) -> dict[str, object]:
@@ -65,6 +70,6 @@ def session_names(*rows: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame(found, schema=SESSION_NAMES, orient="row")
 
 
-def variants_of(frame: pl.DataFrame) -> pl.DataFrame:
-    """The products' variants of an event batch."""
-    return columns_of(frame[VARIANT].unique().to_numpy())
+def product_codes_of(frame: pl.DataFrame) -> pl.DataFrame:
+    """The product codes of an event batch."""
+    return columns_of(frame[PRODUCT_CODE].unique().to_numpy())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.frames import at, events, flags_of, session_names, variants_of
+from tests.transforms.frames import at, events, flags_of, product_codes_of, session_names
 from transforms.analytics.cleaning import (
     ambiguous_products,
     candidate_brands,
@@ -139,10 +139,10 @@ def test_a_product_is_ambiguous_by_brands_or_categories():
         *({"product_id": 3, "category_id": category} for category in (5, None)),
         *({"product_id": 4, "category_id": category} for category in (5, 5)),
     )
-    halves = pl.concat([variants_of(frame.head(3)), variants_of(frame.tail(6))])
+    halves = pl.concat([product_codes_of(frame.head(3)), product_codes_of(frame.tail(6))])
     found = ambiguous_products(halves).sort("product_id")
     assert found.rows() == [(2, True, False), (3, False, True)]
-    assert ambiguous_products(variants_of(frame.clear())).height == 0
+    assert ambiguous_products(product_codes_of(frame.clear())).height == 0
 
 
 def test_a_brand_that_only_duplicates_have_makes_no_product_ambiguous():

@@ -18,16 +18,16 @@ from transforms.analytics.user_days import (
     user_day_table,
     user_days,
 )
-from transforms.analytics.users import combine_users, describe_users, session_terms, user_table
+from transforms.analytics.users import combine_users, describe_users, session_measures, user_table
 from transforms.audit.checks import check_batch
-from transforms.columnar.product_codes import VARIANT, encoded_columns
+from transforms.columnar.product_codes import PRODUCT_CODE, encoded_columns
 from transforms.rules import UserThresholds
 from transforms.schema import DIM_USERS, FCT_ORDERS, FCT_USER_DAYS
 
 
 def shard_of(*rows, timeout=3600):
     cleaned = clean(events(*rows), session_names(*rows), flags_of())
-    products = encoded_columns(cleaned.events[VARIANT].to_numpy())["product_id"]
+    products = encoded_columns(cleaned.events[PRODUCT_CODE].to_numpy())["product_id"]
     return sessionize(cleaned, products, timeout), products
 
 
@@ -47,7 +47,7 @@ def md5(text):
 def days_of(*rows, gap=1):
     shard, products = shard_of(*rows)
     orders = find_orders(shard, products, gap)
-    return combine_user_days(user_days(shard.visits, shard.sessions, orders))
+    return combine_user_days(user_days(shard.session_days, shard.sessions, orders))
 
 
 def test_neighbours_a_gap_apart_are_one_order():
@@ -242,9 +242,9 @@ def users_of(*rows, unit="items"):
     shard, products = shard_of(*rows)
     orders = find_orders(shard, products, 1)
     return combine_users(
-        combine_user_days(user_days(shard.visits, shard.sessions, orders)),
+        combine_user_days(user_days(shard.session_days, shard.sessions, orders)),
         number_orders(orders),
-        session_terms(shard.sessions.with_columns(user_id="user"), "user_id"),
+        session_measures(shard.sessions.with_columns(user_id="user"), "user_id"),
         unit,
     )
 

@@ -24,7 +24,7 @@ from transforms.columnar.portable_pieces import (
     encode_pieces,
     is_encoded,
 )
-from transforms.columnar.product_codes import VARIANT, VARIANT_COLUMNS, with_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, PRODUCT_COLUMNS, with_product_codes
 from transforms.errors import RunError
 from transforms.shuffle.coder import FrameCoder
 from transforms.shuffle.stores import InlineStore, SpillStore
@@ -52,7 +52,9 @@ def in_pieces(frames, numbers, count):
 @settings(max_examples=40)
 @given(st.lists(ROWS, min_size=1, max_size=3), st.data())
 def test_pieces_come_back_as_they_were(batches, data):
-    frames = [with_variants(pl.DataFrame(rows, schema=SCHEMA, orient="row")) for rows in batches]
+    frames = [
+        with_product_codes(pl.DataFrame(rows, schema=SCHEMA, orient="row")) for rows in batches
+    ]
     height = sum(map(len, batches))
     assert can_encode(frames[0].schema)
     numbers = data.draw(st.lists(st.integers(0, 4), min_size=height, max_size=height))
@@ -185,5 +187,5 @@ def test_texts_of_two_columns_are_not_taken_for_each_other():
     one = events({"brand": "x", "category_code": "y"})
     other = events({"brand": "y", "category_code": "x"})
     assert event_checksum(one) != event_checksum(other)
-    assert set(VARIANT_COLUMNS).isdisjoint(one.columns)
-    assert VARIANT in one.columns
+    assert set(PRODUCT_COLUMNS).isdisjoint(one.columns)
+    assert PRODUCT_CODE in one.columns

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from tests.transforms.frames import events
 from transforms.analytics.catalogue import ProductSums
 from transforms.columnar.grouping import EVENT_SUMS
-from transforms.columnar.product_codes import VARIANT_COLUMNS, with_products
+from transforms.columnar.product_codes import PRODUCT_COLUMNS, with_products
 from transforms.ingest.batch import is_type
 
 ROWS = st.lists(
@@ -30,7 +30,7 @@ ROWS = st.lists(
 
 def plain_sums(frame: pl.DataFrame) -> pl.DataFrame:
     types = ("view", "cart", "remove_from_cart", "purchase")
-    return frame.group_by(VARIANT_COLUMNS).agg(
+    return frame.group_by(PRODUCT_COLUMNS).agg(
         pl.len().cast(pl.Int64).alias("events"),
         *(
             is_type(name).sum().cast(pl.Int64).alias(column)

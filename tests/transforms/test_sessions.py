@@ -20,7 +20,7 @@ from transforms.analytics.sessions import (
     sessionize,
 )
 from transforms.columnar.event_ids import event_ids
-from transforms.columnar.product_codes import VARIANT, encoded_columns, with_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, encoded_columns, with_product_codes
 from transforms.ingest.batch import EVENT_TYPE
 
 
@@ -28,7 +28,7 @@ def test_dictionaries_hold_a_text_once():
     rows = [{"user_id": 7, "event_time": at(days=day, seconds=day * 4000)} for day in (0, 0, 1, 2)]
     frame, names = events(*rows, {"user_id": 8}), session_names(*rows)
     cleaned = clean(frame, names, flags_of())
-    products = encoded_columns(cleaned.events[VARIANT].to_numpy())
+    products = encoded_columns(cleaned.events[PRODUCT_CODE].to_numpy())
     shard = sessionize(cleaned, products["product_id"], 3600)
     _, _, encoded = event_table(shard, products)
     dictionaries = {
@@ -43,7 +43,7 @@ def test_dictionaries_hold_a_text_once():
 
 def sessions_of(*rows: dict[str, object], timeout: int = 3600) -> list[dict[str, object]]:
     cleaned = clean(events(*rows), session_names(*rows), flags_of())
-    products = encoded_columns(cleaned.events[VARIANT].to_numpy())
+    products = encoded_columns(cleaned.events[PRODUCT_CODE].to_numpy())
     shard = sessionize(cleaned, products["product_id"], timeout)
     _, frame, _ = session_table(shard)
     return frame.sort("session_id").to_dicts()
@@ -168,7 +168,7 @@ def test_event_ids_are_the_md5_of_the_key(rows):
             "brand": pl.Series([None] * len(rows), dtype=pl.Categorical),
         }
     ).with_columns(pl.col("event_time").dt.replace_time_zone("UTC"))
-    found = event_ids(with_variants(frame), pl.Series(columns[4], dtype=pl.String))
+    found = event_ids(with_product_codes(frame), pl.Series(columns[4], dtype=pl.String))
     assert [bytes(row).decode() for row in found] == [
         hashlib.md5(f"{time}|{kind}|{user}|{product}|{session}".encode()).hexdigest()  # noqa: S324
         for time, kind, user, product, session in rows

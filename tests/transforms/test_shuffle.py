@@ -242,9 +242,9 @@ def test_rows_of_some_products(store):
     ]
     wanted = flags_of(2**63 - 1)
     assert_frame_equal(
-        store.read_variants(payloads, wanted), pl.concat([SOME.tail(1), SOME.tail(1)])
+        store.read_products(payloads, wanted), pl.concat([SOME.tail(1), SOME.tail(1)])
     )
-    assert not store.read_variants(payloads, flags_of()).height
+    assert not store.read_products(payloads, flags_of()).height
 
 
 def test_the_registered_coder_keeps_a_frame():

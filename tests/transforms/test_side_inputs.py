@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from tests.transforms.frames import events, variants_of
+from tests.transforms.frames import events, product_codes_of
 from transforms.analytics.cleaning import ambiguous_products
 from transforms.errors import RunError
 from transforms.rules import Rules
@@ -40,7 +40,7 @@ def stored(named_frames):
 
 def found_in(frame):
     """What the shard with the products found, and one without any."""
-    groups = (0, payloads("variants", variants_of(frame))), (1, [NO_FRAME])
+    groups = (0, payloads("product_codes", product_codes_of(frame))), (1, [NO_FRAME])
     return stored(
         answer for group in groups for answer in FindAmbiguousProducts(STORE).process(group)
     )
@@ -69,7 +69,7 @@ def test_with_all_side_inputs_a_shard_is_processed(frame):
 
 
 def test_products_that_were_lost_fail_the_run():
-    assert ambiguous_products(variants_of(ONE_BRAND)).is_empty()
+    assert ambiguous_products(product_codes_of(ONE_BRAND)).is_empty()
     with pytest.raises(RunError, match="lost a side input"):
         process(ONE_BRAND, [], [])
     with pytest.raises(RunError, match="lost a side input"):

@@ -11,12 +11,12 @@ import polars as pl
 from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS, add_events, sums_of_arrays
 from transforms.columnar.key_index import with_room
 from transforms.columnar.money import halves_of_money
-from transforms.columnar.product_codes import VARIANT, columns_of, known_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, columns_of, known_codes
 from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
 
 
 class ProductSums:
-    """Sums over the events of variants, of any number of session shards."""
+    """Sums over the events of product codes, of any number of session shards."""
 
     def __init__(self) -> None:
         self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
@@ -24,11 +24,11 @@ class ProductSums:
 
     def add(self, events: pl.DataFrame) -> None:
         """Take in kept events."""
-        count = len(known_variants().product_id)
+        count = len(known_codes().product_id)
         self._sums = with_room(self._sums, count)
         self._revenue = with_room(self._revenue, count)
         add_events(
-            events[VARIANT].to_numpy(),
+            events[PRODUCT_CODE].to_numpy(),
             events["event_type"].to_physical().to_numpy(),
             halves_of_money(events["price"]),
             self._sums,
@@ -36,7 +36,7 @@ class ProductSums:
         )
 
     def frame(self) -> pl.DataFrame:
-        """The sums: a row for each variant that occurs, with `VARIANT_COLUMNS` and `EVENT_SUMS`."""
+        """The sums: a row for each code that occurs, with `PRODUCT_COLUMNS` and `EVENT_SUMS`."""
         found = np.flatnonzero(self._sums[:, 0])
         return columns_of(found).with_columns(
             *sums_of_arrays(self._sums[found], self._revenue[found])

@@ -17,10 +17,10 @@ from transforms.columnar.grouping import find_exposures
 from transforms.columnar.kernels import Numbers
 from transforms.columnar.money import MONEY
 from transforms.columnar.product_codes import (
-    VARIANT,
+    PRODUCT_CODE,
     ProductFlags,
     columns_of,
-    known_variants,
+    known_codes,
     with_products,
 )
 from transforms.ingest.batch import is_type
@@ -67,20 +67,20 @@ def category_exposures(events: pl.DataFrame, ambiguous: ProductFlags, shard: int
     """
     is_ambiguous = ambiguous.known()
     room = len(is_ambiguous)  # other threads may have numbered more since
-    products, categories, *_ = known_variants().codes[:room].T
+    products, categories, *_ = known_codes().codes[:room].T
     exposed = np.empty(events.height, np.uint32)
     count, has_shared = find_exposures(
         events["session_number"].to_numpy(),
         events["user_id"].to_numpy(),
-        events[VARIANT].to_numpy(),
+        events[PRODUCT_CODE].to_numpy(),
         np.where(is_ambiguous, room + 1 + products, np.minimum(categories, room)),
         np.zeros(2 * room + 1, np.uint32),
         exposed,
     )
-    distinct = events["session_number", "user_id", VARIANT][exposed[:count]]
-    variants = distinct[VARIANT].to_numpy()
-    described = columns_of(variants, ("category_id", "product_id"))
-    is_product = pl.Series(is_ambiguous[variants])
+    distinct = events["session_number", "user_id", PRODUCT_CODE][exposed[:count]]
+    product_codes = distinct[PRODUCT_CODE].to_numpy()
+    described = columns_of(product_codes, ("category_id", "product_id"))
+    is_product = pl.Series(is_ambiguous[product_codes])
     rows = distinct.select(
         "user_id",
         pl.lit(value=True).alias("is_user"),

@@ -15,7 +15,7 @@ import polars as pl
 from transforms.columnar.grouping import find_neighbours, sort_groups
 from transforms.columnar.kernels import Integers, Numbers
 from transforms.columnar.key_index import number_keys, rows_in_order
-from transforms.columnar.product_codes import VARIANT, ProductFlags, with_products
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, with_products
 from transforms.ingest.batch import EVENT_KEY
 from transforms.ingest.session_keys import SESSION_KEY, session_texts
 
@@ -29,19 +29,19 @@ AMBIGUOUS = pl.Schema(
 """Columns of `ambiguous_products`."""
 
 
-def ambiguous_products(variants: pl.DataFrame) -> pl.DataFrame:
+def ambiguous_products(product_codes: pl.DataFrame) -> pl.DataFrame:
     """Products that occur with more than one brand or category_id.
 
     Args:
-        variants: `product_id`, `brand` and `category_id` of the products of one shard, any number
-            of times.
+        product_codes: `product_id`, `brand` and `category_id` of the products of one shard, any
+            number of times.
 
     Returns:
         An `AMBIGUOUS` frame, one row per product for which either is true. NULL counts as a
         category, not as a brand.
     """
     return (
-        variants.group_by("product_id")
+        product_codes.group_by("product_id")
         .agg(
             many_brands=pl.col("brand").drop_nulls().n_unique() > 1,
             many_categories=pl.col("category_id").n_unique() > 1,
@@ -131,13 +131,13 @@ def clean(events: pl.DataFrame, names: pl.DataFrame, multi_brand: ProductFlags) 
     else:
         unique = without
     is_multi_brand = multi_brand.known()
-    missing = int(np.count_nonzero(~is_multi_brand[unique[VARIANT].to_numpy()]))
+    missing = int(np.count_nonzero(~is_multi_brand[unique[PRODUCT_CODE].to_numpy()]))
 
     numbers, firsts = number_keys(*(events[name].to_numpy() for name in SESSION_KEY))
     numbered = events.drop(SESSION_KEY).with_columns(session_number=pl.Series(numbers))
     order = _by_session_and_time(numbered, len(firsts))
     duplicates = _duplicates(numbered, order)
-    is_kept = ~is_multi_brand[events[VARIANT].to_numpy()]
+    is_kept = ~is_multi_brand[events[PRODUCT_CODE].to_numpy()]
     is_kept[duplicates] = False
     order = order[is_kept[order]]
     return Cleaned(

@@ -59,7 +59,7 @@ from transforms.analytics.user_shard import (
     describe_shard,
     user_totals,
 )
-from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, columns_of
 from transforms.ingest.batch import event_batch, until
 from transforms.rules import Rules
 from transforms.schema import TABLES_BY_NAME, TableBatch, tables_without
@@ -182,9 +182,9 @@ def _tables_of_users(
 
 
 def _find_suspects(batch: pl.DataFrame) -> SuspectProducts:
-    found = ambiguous_products(columns_of(batch[VARIANT].unique().to_numpy()))
+    found = ambiguous_products(columns_of(batch[PRODUCT_CODE].unique().to_numpy()))
     many_brands = ProductFlags(found.filter("many_brands")["product_id"])
-    brands = candidate_brands(batch.filter(many_brands.known()[batch[VARIANT].to_numpy()]))
+    brands = candidate_brands(batch.filter(many_brands.known()[batch[PRODUCT_CODE].to_numpy()]))
     return SuspectProducts(
         ProductFlags(multi_brand_products(brands)),
         ProductFlags(found.filter("many_categories")["product_id"]),

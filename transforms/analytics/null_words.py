@@ -1,6 +1,6 @@
 """Rows in which a word stands for NULL: `nan`, `null`, `none` or backslash N.
 
-Brands and category codes are looked at once for each variant of a product, sessions once for each
+Brands and category codes are looked at once for each product code, sessions once for each
 name in a batch. Rows are counted only where one of them is such a word.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from transforms.columnar.kernels import Flags
-from transforms.columnar.product_codes import VARIANT, columns_of, known_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, columns_of, known_codes
 from transforms.ingest.session_keys import SESSION_KEY
 from transforms.schema import NULL_WORDS
 
@@ -26,7 +26,7 @@ def is_null_word(column: str) -> pl.Expr:
 
 
 class NullWords:
-    """Counts rows with such words; knows the variants that it has looked at."""
+    """Counts rows with such words; knows the product codes that it has looked at."""
 
     def __init__(self) -> None:
         self._flags = {name: np.empty(0, np.bool_) for name in _OF_PRODUCTS}
@@ -39,7 +39,7 @@ class NullWords:
             names: The `SESSION_NAMES` of its sessions.
         """
         found = {
-            column: int(np.count_nonzero(flags[events[VARIANT].to_numpy()]))
+            column: int(np.count_nonzero(flags[events[PRODUCT_CODE].to_numpy()]))
             for column, flags in self._look().items()
             if flags.any()
         }
@@ -49,8 +49,8 @@ class NullWords:
         return {column: rows for column, rows in found.items() if rows}
 
     def _look(self) -> dict[str, Flags]:
-        """For each column: true for each known variant that has such a word there."""
-        known = len(known_variants().product_id)
+        """For each column: true for each known product code that has such a word there."""
+        known = len(known_codes().product_id)
         seen = len(self._flags[_OF_PRODUCTS[0]])
         if known > seen:
             added = columns_of(np.arange(seen, known), _OF_PRODUCTS).select(

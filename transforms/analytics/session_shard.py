@@ -16,8 +16,8 @@ from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.orders import find_orders
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
-from transforms.analytics.users import session_terms
-from transforms.columnar.product_codes import VARIANT, ProductFlags, encoded_columns
+from transforms.analytics.users import session_measures
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, encoded_columns
 from transforms.rules import Rules
 from transforms.schema import TableBatch
 
@@ -87,20 +87,20 @@ def session_shard(
     cleaned = clean(events, names, suspects.multi_brand)
     kept = cleaned.events
     product_sums.add(kept)
-    described = encoded_columns(kept[VARIANT].to_numpy())
+    described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
     orders = find_orders(cut, described["product_id"], rules.order_gap_seconds)
     return SessionShard(
         [event_table(cut, described), session_table(cut)],
         {
-            "user_days": user_days(cut.visits, cut.sessions, orders),
+            "user_days": user_days(cut.session_days, cut.sessions, orders),
             "orders": orders,
             "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
         },
         dict(partials_of(Source.SESSIONS, cut, rules)),
-        _dates(cut.visits["event_date"]),
+        _dates(cut.session_days["event_date"]),
         {
             "events_kept": kept.height,
             "duplicate": cleaned.duplicate,
@@ -111,9 +111,9 @@ def session_shard(
 
 
 def _user_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
-    terms = session_terms(sessions.with_columns(user_id="user"), "user_id")
+    measures = session_measures(sessions.with_columns(user_id="user"), "user_id")
     return add_up_hot(
-        terms,
+        measures,
         ["user_id"],
         lambda rows: rows.group_by("user_id").agg(pl.all().sum()).cast(rows.schema),
     )

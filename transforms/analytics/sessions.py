@@ -44,7 +44,7 @@ class Sessions:
     Attributes:
         events: Kept events sorted by session and time, with `session_index` (UInt32), the row of
             `sessions` that holds the event, beside the columns of `Cleaned.events`.
-        visits: Sums over runs of events of one session, user and date, in the order of the events:
+        session_days: Sums over runs of events of one session, user and date, in their order:
             `session_index`, `session_number`, `user_id`, `event_date`, `event_time` (of the first
             event), `last_event_time`, and `EVENT_SUMS`. There are little more than sessions, so
             what sums over them is cheap.
@@ -54,7 +54,7 @@ class Sessions:
     """
 
     events: pl.DataFrame
-    visits: pl.DataFrame
+    session_days: pl.DataFrame
     sessions: pl.DataFrame
     user_sessions: pl.Series
 
@@ -69,9 +69,9 @@ def sessionize(cleaned: Cleaned, products: EncodedColumn, timeout_seconds: int) 
     """
     events = cleaned.events
     session_index = np.empty(events.height, np.uint32)
-    of_visits, of_sessions = _Groups(events.height), _Groups(events.height)
+    of_session_days, of_sessions = _Groups(events.height), _Groups(events.height)
     ordinals = np.empty(events.height, np.uint32)
-    of_visits.count, of_sessions.count, is_shared = cut_events(
+    of_session_days.count, of_sessions.count, is_shared = cut_events(
         events["session_number"].to_numpy(),
         events["event_time"].to_physical().to_numpy(),
         events["user_id"].to_numpy(),
@@ -80,20 +80,20 @@ def sessionize(cleaned: Cleaned, products: EncodedColumn, timeout_seconds: int) 
         timeout_seconds * SECOND,
         session_index,
         ordinals,
-        *of_visits.arrays,
+        *of_session_days.arrays,
         *of_sessions.arrays,
     )
     unique_products = np.zeros(of_sessions.count, np.int64)
     count_products(session_index, products.numbers, len(products.texts), unique_products)
     events = events.with_columns(pl.Series("session_index", session_index))
-    visits = of_visits.frame(events, ("session_index", "session_number", "user_id"))
-    visits = visits.with_columns(event_date=pl.col("event_time").dt.date())
+    session_days = of_session_days.frame(events, ("session_index", "session_number", "user_id"))
+    session_days = session_days.with_columns(event_date=pl.col("event_time").dt.date())
     grouped = of_sessions.frame(events, ("session_index", "session_number", "user_id"))
     if is_shared:
-        grouped = _with_largest_user(grouped, visits)
+        grouped = _with_largest_user(grouped, session_days)
     ids = _session_ids(grouped, ordinals[: of_sessions.count], cleaned.user_sessions)
     sessions = _session_table(grouped, ids, pl.Series(unique_products))
-    return Sessions(events, visits, sessions, cleaned.user_sessions)
+    return Sessions(events, session_days, sessions, cleaned.user_sessions)
 
 
 class _Groups:
@@ -192,14 +192,14 @@ def _session_ids(grouped: pl.DataFrame, ordinals: Numbers, user_sessions: pl.Ser
     return ids.scatter(later, ids.gather(later) + "_timeout_" + numbers)
 
 
-def _with_largest_user(grouped: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
+def _with_largest_user(grouped: pl.DataFrame, session_days: pl.DataFrame) -> pl.DataFrame:
     """Replace `user_id` by the largest as text, where a session has several."""
     session = pl.col("session_index")
-    shared = visits.filter(
+    shared = session_days.filter(
         (session == session.shift()) & (pl.col("user_id") != pl.col("user_id").shift())
     ).select("session_index")
     largest = (
-        visits.join(shared, on="session_index", how="semi")
+        session_days.join(shared, on="session_index", how="semi")
         .group_by("session_index")
         .agg(pl.col("user_id").cast(pl.String).max().cast(pl.Int64).alias("largest"))
     )
@@ -225,15 +225,15 @@ def length_bucket() -> pl.Expr:
 def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> TableBatch:
     """The rows of fct_events, in the order of `shard.events`.
 
-    Texts are handed over as Parquet will store them: all are known once per session, visit or
-    variant, and need no hashing to be found again.
+    Texts are handed over as Parquet will store them: all are known once per session, session_day or
+    product code, and need no hashing to be found again.
 
     Args:
         shard: The sessions.
         products: What the events say of their products, by column.
     """
-    events, visits = shard.events, shard.visits
-    users, first_visits = number_keys(visits["user_id"].to_numpy())
+    events, session_days = shard.events, shard.session_days
+    users, first_rows = number_keys(session_days["user_id"].to_numpy())
     one, zero = pl.lit(1, pl.Int64), pl.lit(0, pl.Int64)
     flags = {
         "is_view": "view",
@@ -258,8 +258,8 @@ def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> Table
         {
             "event_id": fixed_width_array(event_ids(events, shard.user_sessions)),
             "user_id": dictionary_array(
-                np.repeat(users, visits["events"]),
-                visits["user_id"].gather(first_visits).cast(pl.String),
+                np.repeat(users, session_days["events"]),
+                session_days["user_id"].gather(first_rows).cast(pl.String),
             ),
             "user_session": dictionary_array(
                 events["session_number"].to_numpy(), shard.user_sessions

@@ -37,11 +37,13 @@ are those of events, which a partial row that only brings a session has none of.
 """
 
 
-def user_days(visits: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
+def user_days(
+    session_days: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame
+) -> pl.DataFrame:
     """Partial aggregates of a session shard.
 
     Args:
-        visits: `Sessions.visits`.
+        session_days: `Sessions.session_days`.
         sessions: `Sessions.sessions`.
         orders: `find_orders`.
 
@@ -49,11 +51,13 @@ def user_days(visits: pl.DataFrame, sessions: pl.DataFrame, orders: pl.DataFrame
         A `USER_DAYS` frame, of one row, or several, per user and date. Some rows have no event but
         only tell of an order, or of a session on whose first day its user may have no event.
     """
-    session = visits["session_index"].to_numpy()
+    session = session_days["session_index"].to_numpy()
     is_first = np.ones(len(session), np.bool_)
     is_first[1:] = session[1:] != session[:-1]
-    starts_session = is_first & (visits["user_id"] == sessions["user"].gather(session)).to_numpy()
-    days = visits.select(
+    starts_session = (
+        is_first & (session_days["user_id"] == sessions["user"].gather(session)).to_numpy()
+    )
+    days = session_days.select(
         "user_id",
         "event_date",
         pl.col("event_time").alias("first_event_time"),

@@ -40,7 +40,7 @@ USER_SESSIONS: Final = pl.Schema({"user_id": pl.Int64(), **SESSION_SUM_TYPES})
 _PURCHASE_COUNTS: Final = ("purchase_count", "order_count", "purchase_day_count")
 
 
-def session_terms(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
+def session_measures(sessions: pl.DataFrame, *keys: str) -> pl.DataFrame:
     """What each session adds to sums: the keys and the columns of `SESSION_SUMS`.
 
     Args:
@@ -71,7 +71,7 @@ def combine_users(
     Args:
         days: `combine_user_days` of the shard.
         orders: `number_orders` of the shard.
-        sessions: `session_terms` by `user_id` (Int64) of all session shards.
+        sessions: `session_measures` by `user_id` (Int64) of all session shards.
         frequency_unit: What `frequency` counts.
 
     Returns:

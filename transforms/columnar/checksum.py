@@ -22,7 +22,7 @@ from transforms.columnar.kernels import (
     prefetch,
 )
 from transforms.columnar.money import Halves, halves_of_money
-from transforms.columnar.product_codes import VARIANT, variant_hashes
+from transforms.columnar.product_codes import PRODUCT_CODE, code_hashes
 
 CHECKSUM_BITS: Final = 40
 """Of a checksum: 2²³ of them add up in 64 bits."""
@@ -53,8 +53,8 @@ def event_checksum(events: pl.DataFrame) -> int:
         events["user_id"].to_numpy(),
         without_nulls(events["session_high"], 0),
         without_nulls(events["session_low"], 0),
-        events[VARIANT].to_numpy(),
-        variant_hashes(),
+        events[PRODUCT_CODE].to_numpy(),
+        code_hashes(),
     )
     return int(total) & ((1 << CHECKSUM_BITS) - 1)
 
@@ -72,15 +72,15 @@ def _sum_of_hashes(
     users: Integers,
     session_high: Words,
     session_low: Words,
-    variants: Numbers,
+    product_codes: Numbers,
     hashes: Words,
 ) -> Word:
     """Multilinear hashes, mixed once: their products do not wait for each other."""
     total = Word(0)
     rows = len(times)
     for row in range(rows):
-        prefetch(hashes, np.int64(variants[min(row + AHEAD, rows - 1)]))
-        hashed = hashes[variants[row]] + Word(times[row]) * _FACTORS[0]
+        prefetch(hashes, np.int64(product_codes[min(row + AHEAD, rows - 1)]))
+        hashed = hashes[product_codes[row]] + Word(times[row]) * _FACTORS[0]
         hashed += Word(kinds[row]) * _FACTORS[1]
         hashed += prices[row, 0] * _FACTORS[2] + prices[row, 1] * _FACTORS[3]
         hashed += Word(users[row]) * _FACTORS[4]

@@ -33,7 +33,7 @@ from transforms.columnar.md5 import (
     hex_digest,
     hex_word,
 )
-from transforms.columnar.product_codes import VARIANT, known_variants, with_products
+from transforms.columnar.product_codes import PRODUCT_CODE, known_codes, with_products
 from transforms.schema import EVENT_TYPES
 
 _BAR: Final = ord("|")
@@ -69,7 +69,7 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
     """The event_id of each event: lower-case hex MD5 of the key's text, joined by |.
 
     Args:
-        events: `event_time`, `event_type`, `user_id`, `variant`, `session_number`.
+        events: `event_time`, `event_type`, `user_id`, `product code`, `session_number`.
         user_sessions: The text of each `session_number`.
 
     Returns:
@@ -84,8 +84,8 @@ def event_ids(events: pl.DataFrame, user_sessions: pl.Series) -> Bytes:
         events["event_time"].dt.epoch("s").to_numpy(),
         events["event_type"].to_physical().to_numpy(),
         events["user_id"].to_numpy(),
-        events[VARIANT].to_numpy(),
-        known_variants().product_id,
+        events[PRODUCT_CODE].to_numpy(),
+        known_codes().product_id,
         sessions,
         np.append(np.frombuffer(data or b"", np.uint8), np.zeros(8, np.uint8)),
         session_ends,
@@ -203,7 +203,7 @@ def _hash_events(
     seconds: Integers,
     event_types: Bytes,
     users: Integers,
-    variants: Numbers,
+    product_codes: Numbers,
     products: Integers,
     sessions: Numbers,
     session_bytes: Bytes,
@@ -235,11 +235,11 @@ def _hash_events(
             keys[start + 19] = _BAR
             kind = np.int64(event_types[row])
             end = _copy(keys, start + 20, _TYPES, _TYPE_ENDS[kind], _TYPE_ENDS[kind + 1])
-            ahead = variants[min(row + AHEAD, len(variants) - 1)]
+            ahead = product_codes[min(row + AHEAD, len(product_codes) - 1)]
             prefetch(products, np.int64(ahead))
             end = _write_number(keys, end, users[row])
             keys[end] = _BAR
-            end = _write_number(keys, end + 1, products[variants[row]])
+            end = _write_number(keys, end + 1, products[product_codes[row]])
             keys[end] = _BAR
             end = _copy(keys, end + 1, session_bytes, name, name_end)
             length = end - start

@@ -151,14 +151,14 @@ def cut_events(
     timeout: int,
     session_index: Numbers,
     ordinals: Numbers,
-    visit_starts: Numbers,
-    visit_sums: Integers,
-    visit_revenue: Words,
+    session_day_starts: Numbers,
+    session_day_sums: Integers,
+    session_day_revenue: Words,
     session_starts: Numbers,
     session_sums: Integers,
     session_revenue: Words,
 ) -> tuple[int, int, Flag]:
-    """Cut sorted events into sessions and visits, and sum over them.
+    """Cut sorted events into sessions and session days, and sum over them.
 
     Args:
         numbers: Each event's `session_number`.
@@ -169,17 +169,17 @@ def cut_events(
         timeout: Microseconds.
         session_index: Filled for each event.
         ordinals: Filled with the number of each session within its `session_number`, from 0.
-        visit_starts: Filled with the first event of each visit.
-        visit_sums: Filled for each visit: events, then those of each type.
-        visit_revenue: Filled for each visit: low and high half.
+        session_day_starts: Filled with the first event of each session day.
+        session_day_sums: Filled for each session day: events, then those of each type.
+        session_day_revenue: Filled for each session day: low and high half.
         session_starts: The same for each session.
         session_sums: The same for each session.
         session_revenue: The same for each session.
 
     Returns:
-        The number of visits and of sessions, and whether any session has several users.
+        The number of session days and of sessions, and whether any session has several users.
     """
-    visit, session = -1, -1
+    session_day, session = -1, -1
     is_shared: Flag = False
     for row in range(len(numbers)):
         is_new = row == 0 or numbers[row] != numbers[row - 1]
@@ -194,13 +194,13 @@ def cut_events(
         new_user = not new_session and users[row] != users[row - 1]
         is_shared = is_shared or new_user
         if new_session or new_user or times[row] // _DAY != times[row - 1] // _DAY:
-            visit += 1
-            visit_starts[visit] = row
-            visit_sums[visit] = 0
-            visit_revenue[visit] = 0
+            session_day += 1
+            session_day_starts[session_day] = row
+            session_day_sums[session_day] = 0
+            session_day_revenue[session_day] = 0
         add_event(session_sums, session_revenue, session, event_types, prices, row)
-        add_event(visit_sums, visit_revenue, visit, event_types, prices, row)
-    return visit + 1, session + 1, is_shared
+        add_event(session_day_sums, session_day_revenue, session_day, event_types, prices, row)
+    return session_day + 1, session + 1, is_shared
 
 
 @kernel(types.void(given(types.uint32), given(types.int32), types.int64, filled(types.int64)))
@@ -228,13 +228,13 @@ def count_products(
     )
 )
 def add_events(
-    variants: Numbers, event_types: Bytes, prices: Halves, sums: Integers, revenue: Halves
+    product_codes: Numbers, event_types: Bytes, prices: Halves, sums: Integers, revenue: Halves
 ) -> None:
-    """Add events to the sums of their variants."""
-    for row in range(len(variants)):
-        ahead = np.int64(variants[min(row + AHEAD, len(variants) - 1)])
+    """Add events to the sums of their product codes."""
+    for row in range(len(product_codes)):
+        ahead = np.int64(product_codes[min(row + AHEAD, len(product_codes) - 1)])
         prefetch(sums, ahead * sums.shape[1])
-        add_event(sums, revenue, np.int64(variants[row]), event_types, prices, row)
+        add_event(sums, revenue, np.int64(product_codes[row]), event_types, prices, row)
 
 
 @kernel(
@@ -250,7 +250,7 @@ def add_events(
 def find_exposures(
     sessions: Numbers,
     users: Integers,
-    variants: Numbers,
+    product_codes: Numbers,
     topics: Numbers,
     last_session: Numbers,
     touched: Numbers,
@@ -260,8 +260,8 @@ def find_exposures(
     Args:
         sessions: Each event's, in ascending order.
         users: Each event's.
-        variants: Each event's.
-        topics: For each variant what it counts for.
+        product_codes: Each event's.
+        topics: For each product code what it counts for.
         last_session: Zeros, one for each topic; filled. (Most of them are not even looked at, and
             memory that the system gives as zeros costs nothing until then.)
         touched: Filled with the events.
@@ -273,8 +273,8 @@ def find_exposures(
     count = 0
     has_shared: Flag = False
     for row in range(len(sessions)):
-        prefetch(topics, np.int64(variants[min(row + AHEAD, len(variants) - 1)]))
-        topic, session = topics[variants[row]], sessions[row]
+        prefetch(topics, np.int64(product_codes[min(row + AHEAD, len(product_codes) - 1)]))
+        topic, session = topics[product_codes[row]], sessions[row]
         has_shared |= row > 0 and session == sessions[row - 1] and users[row] != users[row - 1]
         # 0 is no session here.
         if last_session[topic] != session + 1 or users[last_event[topic]] != users[row]:

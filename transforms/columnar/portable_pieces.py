@@ -2,9 +2,9 @@
 
 A frame is packed as the local shuffle packs it (`packing`), but for what only this process knows
 the meaning of. In place of a process's own numbers a piece has numbers of its own: each distinct
-product variant, and each distinct text of a categorical column, is told once a piece, in a table
+product code, and each distinct text of a categorical column, is told once a piece, in a table
 behind the rows. Tables are told of their schema alone, depth first: a frame of event batches is
-the rows, the variants, the category codes' texts, the brands' texts.
+the rows, the product codes, the category codes' texts, the brands' texts.
 
 All pieces of a call share their layout, so that a piece costs little more than its bytes.
 """
@@ -44,7 +44,7 @@ from transforms.columnar.packing import (
     schema_described,
     unpack,
 )
-from transforms.columnar.product_codes import VARIANT, columns_of, number_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, columns_of, number_products
 
 _MAGIC: Final = b"piece\x01"  # an Arrow IPC stream begins with four bytes of ones
 
@@ -55,7 +55,7 @@ _NUMBER: Final = np.dtype("<i8")
 _CODEC: Final = pa.Codec("zstd", compression_level=1)
 
 _TEXT: Final = pl.Schema({"text": pl.String()})
-_VARIANTS: Final = pl.Schema(
+_PRODUCT_CODES: Final = pl.Schema(
     {
         "product_id": pl.Int64(),
         "category_id": pl.Int64(),
@@ -134,7 +134,7 @@ def _tables(frames: Sequence[pl.DataFrame], order: Numbers, ends: Integers) -> I
         return
     told: list[tuple[pl.DataFrame, Integers]] = []
     for name, dtype in schema.items():
-        if name == VARIANT:
+        if name == PRODUCT_CODE:
             numbers = np.concatenate([frame[name].to_numpy() for frame in frames])
             numbered, distinct, distinct_ends = _number_within(numbers, order, ends)
             told.append((columns_of(distinct), distinct_ends))
@@ -267,11 +267,13 @@ def _packed_schemas(described: bytes) -> list[pl.Schema]:
             yield pl.Schema({"text": pl.Int64()})
             return
         numbered = [
-            name for name, dtype in schema.items() if name == VARIANT or dtype == pl.Categorical()
+            name
+            for name, dtype in schema.items()
+            if name == PRODUCT_CODE or dtype == pl.Categorical()
         ]
         yield pl.Schema({**schema, **dict.fromkeys(numbered, pl.UInt32())})
         for name in numbered:
-            yield from tables(_VARIANTS if name == VARIANT else _TEXT)
+            yield from tables(_PRODUCT_CODES if name == PRODUCT_CODE else _TEXT)
 
     return list(tables(_schema(described)))
 
@@ -346,10 +348,10 @@ def _read(schema: pl.Schema, tables: Iterator[_Found]) -> tuple[pl.DataFrame, li
     columns = []
     for name, dtype in schema.items():
         column = rows[name]
-        if name == VARIANT:
-            told, counts = _read(_VARIANTS, tables)
+        if name == PRODUCT_CODE:
+            told, counts = _read(_PRODUCT_CODES, tables)
             product, category, code, brand = told
-            meant = number_variants(
+            meant = number_products(
                 product.to_numpy(), without_nulls(category, NO_ID), codes(code), codes(brand)
             )
             column = pl.Series(meant[_among_all(column, table.rows, counts)])

@@ -1,6 +1,6 @@
-"""Variants of products: what events say of a product, numbered once for a whole process.
+"""Product codes: what events say of a product, numbered once for a whole process.
 
-An event batch holds the number of its product's variant in place of the columns that tell it, as a
+An event batch holds the code of its product in place of the columns that tell it, as a
 categorical column holds codes in place of texts. Numbers mean the same wherever this process uses
 them; where a frame leaves the process it holds the columns (`portable`, `interned`).
 """
@@ -29,7 +29,7 @@ from transforms.columnar.arrays import (
 from transforms.columnar.kernels import Flags, Integers, Numbers, Words
 from transforms.columnar.key_index import Numbering, hash_keys, number_codes, with_room
 
-VARIANT = "variant"
+PRODUCT_CODE = "product_code"
 
 _TOKEN: Final = secrets.token_bytes(12)
 
@@ -37,23 +37,23 @@ _TOKEN: Final = secrets.token_bytes(12)
 def process_token() -> bytes:
     """What tells this process from every other, and so whose numbers and codes some are.
 
-    Numbers of variants and codes of categorical columns mean something else in each process, a
+    Numbers of product codes and codes of categorical columns mean something else in each process, a
     forked one as well.
     """
     return _TOKEN + os.getpid().to_bytes(4)
 
 
-VARIANT_COLUMNS: Final = ("product_id", "category_id", "category_code", "brand")
+PRODUCT_COLUMNS: Final = ("product_id", "category_id", "category_code", "brand")
 
 
-class KnownVariants(NamedTuple):
-    """All variants that this process knows: an item for each number, from 0 on.
+class KnownCodes(NamedTuple):
+    """All product codes that this process knows: an item for each number, from 0 on.
 
     Attributes:
         product_id: Ids.
         category_id: Ids, `NO_ID` for NULL.
-        codes: A row of small numbers for the values of `VARIANT_COLUMNS`, `NO_CODE` for NULL. Those
-            of product_id and category_id are below the number of variants.
+        codes: A row of small numbers for the values of `PRODUCT_COLUMNS`, `NO_CODE` for NULL. Those
+            of product_id and category_id are below the number of product codes.
         rooms: For each column of the codes a number above all of them.
         hashes: Of what the columns say, the same in any process.
     """
@@ -66,16 +66,16 @@ class KnownVariants(NamedTuple):
 
 
 class _Dictionary:
-    """Numbers variants in the order in which any thread first asks for them.
+    """Numbers product codes in the order in which any thread first asks for them.
 
     They are kept for as long as the process lives. A shop's catalogue fits on one worker.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._variants = Numbering(len(VARIANT_COLUMNS))
+        self._numbered = Numbering(len(PRODUCT_COLUMNS))
         self._products, self._categories = Numbering(1), Numbering(1)
-        width = len(VARIANT_COLUMNS)
+        width = len(PRODUCT_COLUMNS)
         self._product_id, self._category_id = np.empty(0, np.int64), np.empty(0, np.int64)
         self._codes = np.empty((0, width), np.uint32)
         self._rooms = np.zeros(width, np.int64)
@@ -86,9 +86,9 @@ class _Dictionary:
     def number(
         self, product_id: Integers, category_id: Integers, category_code: Numbers, brand: Numbers
     ) -> Numbers:
-        """The numbers of some rows' variants: see `KnownVariants`."""
+        """The numbers of some rows' product codes: see `KnownCodes`."""
         with self._lock:
-            numbers, first_rows = self._variants.add(product_id, category_id, category_code, brand)
+            numbers, first_rows = self._numbered.add(product_id, category_id, category_code, brand)
             if len(first_rows):
                 self._append(
                     product_id[first_rows],
@@ -102,7 +102,7 @@ class _Dictionary:
     def _append(
         self, product_id: Integers, category_id: Integers, category_code: Numbers, brand: Numbers
     ) -> None:
-        count = self._variants.count
+        count = self._numbered.count
         self._product_id = with_room(self._product_id, count)
         self._category_id = with_room(self._category_id, count)
         self._codes = with_room(self._codes, count)
@@ -140,8 +140,8 @@ class _Dictionary:
 
     def _publish(self) -> None:
         """Show what is known; who has asked before keeps what was known then."""
-        count = self._variants.count
-        self.known = KnownVariants(
+        count = self._numbered.count
+        self.known = KnownCodes(
             self._product_id[:count],
             self._category_id[:count],
             self._codes[:count],
@@ -153,33 +153,33 @@ class _Dictionary:
 _DICTIONARY: Final = _Dictionary()
 
 
-number_variants = _DICTIONARY.number
+number_products = _DICTIONARY.number
 
 
-def known_variants() -> KnownVariants:
-    """All variants that this process knows by now; arrays not to be changed."""
+def known_codes() -> KnownCodes:
+    """All product codes that this process knows by now; arrays not to be changed."""
     return _DICTIONARY.known
 
 
-def variant_hashes() -> Words:
-    """For each variant that this process knows a hash of its columns, the same in any process."""
-    return known_variants().hashes
+def code_hashes() -> Words:
+    """For each known product code a hash of its columns, the same in any process."""
+    return known_codes().hashes
 
 
 def columns_of(
-    variants: Integers | Numbers, names: Sequence[str] = VARIANT_COLUMNS
+    product_codes: Integers | Numbers, names: Sequence[str] = PRODUCT_COLUMNS
 ) -> pl.DataFrame:
-    """The `VARIANT_COLUMNS` of variants, or some of them."""
-    return pl.DataFrame([_column_of(name, variants) for name in names])
+    """The `PRODUCT_COLUMNS` of product codes, or some of them."""
+    return pl.DataFrame([_column_of(name, product_codes) for name in names])
 
 
-def _column_of(name: str, variants: Integers | Numbers) -> pl.Series:
-    known = known_variants()
+def _column_of(name: str, product_codes: Integers | Numbers) -> pl.Series:
+    known = known_codes()
     if name == "product_id":
-        return pl.Series(name, known.product_id[variants])
+        return pl.Series(name, known.product_id[product_codes])
     if name == "category_id":
-        return with_nulls(known.category_id[variants], NO_ID).alias(name)
-    texts = known.codes[variants, VARIANT_COLUMNS.index(name)]
+        return with_nulls(known.category_id[product_codes], NO_ID).alias(name)
+    texts = known.codes[product_codes, PRODUCT_COLUMNS.index(name)]
     return texts_of_codes(with_nulls(texts, NO_CODE)).alias(name)
 
 
@@ -195,49 +195,49 @@ class EncodedColumn(NamedTuple):
     texts: pl.Series
 
 
-def encoded_columns(variants: Numbers) -> dict[str, EncodedColumn]:
-    """The `VARIANT_COLUMNS` of rows, by name."""
-    known = known_variants()
-    found = number_codes(variants, known.codes, known.rooms)
+def encoded_columns(product_codes: Numbers) -> dict[str, EncodedColumn]:
+    """The `PRODUCT_COLUMNS` of rows, by name."""
+    known = known_codes()
+    found = number_codes(product_codes, known.codes, known.rooms)
     return {
         name: EncodedColumn(numbers, _column_of(name, firsts).cast(pl.String))
-        for name, (numbers, firsts) in zip(VARIANT_COLUMNS, found, strict=True)
+        for name, (numbers, firsts) in zip(PRODUCT_COLUMNS, found, strict=True)
     }
 
 
 def with_products(events: pl.DataFrame) -> pl.DataFrame:
-    """Rows of event batches with the `VARIANT_COLUMNS` beside their own."""
-    return events.hstack(columns_of(events[VARIANT].to_numpy()))
+    """Rows of event batches with the `PRODUCT_COLUMNS` beside their own."""
+    return events.hstack(columns_of(events[PRODUCT_CODE].to_numpy()))
 
 
-def with_variants(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with their variants, in the last column, in place of the `VARIANT_COLUMNS`."""
-    product, category, code, brand = rows[list(VARIANT_COLUMNS)]
-    numbers = number_variants(
+def with_product_codes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their product codes, in the last column, in place of the `PRODUCT_COLUMNS`."""
+    product, category, code, brand = rows[list(PRODUCT_COLUMNS)]
+    numbers = number_products(
         product.to_numpy(), without_nulls(category, NO_ID), codes(code), codes(brand)
     )
-    return rows.drop(VARIANT_COLUMNS).with_columns(pl.Series(VARIANT, numbers))
+    return rows.drop(PRODUCT_COLUMNS).with_columns(pl.Series(PRODUCT_CODE, numbers))
 
 
-_PORTABLE: Final = {name: f"{VARIANT}.{name}" for name in VARIANT_COLUMNS}
+_PORTABLE: Final = {name: f"{PRODUCT_CODE}.{name}" for name in PRODUCT_COLUMNS}
 
 
 def portable(frame: pl.DataFrame) -> pl.DataFrame:
-    """A frame as other processes understand it: its variants, if it has any, told by columns."""
-    if VARIANT not in frame.columns:
+    """A frame as other processes understand it: product codes, if any, told by columns."""
+    if PRODUCT_CODE not in frame.columns:
         return frame
-    return with_products(frame).drop(VARIANT).rename(_PORTABLE)
+    return with_products(frame).drop(PRODUCT_CODE).rename(_PORTABLE)
 
 
 def interned(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame that `portable` was given, here or elsewhere, variants in the last column."""
+    """The frame that `portable` was given, here or elsewhere, product codes in the last column."""
     if not set(_PORTABLE.values()) <= set(frame.columns):
         return frame
-    return with_variants(frame.rename({told: name for name, told in _PORTABLE.items()}))
+    return with_product_codes(frame.rename({told: name for name, told in _PORTABLE.items()}))
 
 
 class ProductFlags:
-    """Tells which variants are of some products.
+    """Tells which product codes are of some products.
 
     Attributes:
         products: Their ids.
@@ -253,11 +253,8 @@ class ProductFlags:
         self._flags = np.empty(0, np.bool_)
 
     def known(self) -> Flags:
-        """True for each known variant that is of one of the products."""
-        missing = known_variants().product_id[len(self._flags) :]
+        """True for each known product code that is of one of the products."""
+        missing = known_codes().product_id[len(self._flags) :]
         if len(missing):
             self._flags = np.append(self._flags, np.isin(missing, self.products))
         return self._flags
-
-
-VARIANT = "variant"

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 
 from transforms.columnar.money import MONEY
-from transforms.columnar.product_codes import VARIANT, VARIANT_COLUMNS, with_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, PRODUCT_COLUMNS, with_product_codes
 from transforms.ingest.session_keys import SESSION_NAMES, session_key
 from transforms.schema import EVENT_TYPES
 
@@ -22,13 +22,13 @@ EVENT_BATCH = pl.Schema(
         "user_id": pl.Int64(),
         "session_high": pl.UInt64(),
         "session_low": pl.UInt64(),
-        VARIANT: pl.UInt32(),
+        PRODUCT_CODE: pl.UInt32(),
     }
 )
 """Columns of an event batch: accepted rows of the CSV, in any order.
 
 `event_time` has whole seconds. The session is its key, see `session_keys`; only it may be NULL. The
-variant tells product_id, category_id, category_code and brand, see `variants`.
+product code tells product_id, category_id, category_code and brand, see `product_codes`.
 """
 
 
@@ -82,8 +82,8 @@ def event_batch(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     keyed = rows.join(keys, on="user_session", how="left", maintain_order="left").with_columns(
         pl.col("category_code", "brand").cast(pl.Categorical)
     )
-    told = [*(name for name in EVENT_BATCH if name != VARIANT), *VARIANT_COLUMNS]
-    return with_variants(keyed.select(told)), keys.filter(~pl.col("is_told")).select(
+    told = [*(name for name in EVENT_BATCH if name != PRODUCT_CODE), *PRODUCT_COLUMNS]
+    return with_product_codes(keyed.select(told)), keys.filter(~pl.col("is_told")).select(
         SESSION_NAMES.names()
     )
 

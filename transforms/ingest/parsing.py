@@ -42,7 +42,7 @@ from transforms.columnar.kernels import (
     zero_bytes,
 )
 from transforms.columnar.money import billionths
-from transforms.columnar.product_codes import VARIANT, number_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, number_products
 from transforms.ingest.batch import EVENT_BATCH, EVENT_TYPE
 from transforms.ingest.blocks import Block
 from transforms.ingest.grammar import COLUMNS, RAW_CHARACTERS, Header, parse_row
@@ -210,7 +210,7 @@ class _Rows:
     def event_batch(self) -> pl.DataFrame:
         """The rows as an event batch; the arrays are handed over, not copied."""
         texts = codes(pl.Series(self._dictionary, dtype=pl.Categorical))
-        variants = number_variants(
+        product_codes = number_products(
             self._products[: self.count],
             self._categories[: self.count],
             texts[self._category_codes[: self.count]],
@@ -224,7 +224,7 @@ class _Rows:
             "user_id": self._series(pa.int64(), self._users),
             "session_high": self._series(pa.uint64(), self._session_high, has_session),
             "session_low": self._series(pa.uint64(), self._session_low, has_session),
-            VARIANT: pl.Series(variants),
+            PRODUCT_CODE: pl.Series(product_codes),
         }
         return pl.DataFrame(columns, schema=EVENT_BATCH)
 

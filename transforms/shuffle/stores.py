@@ -42,7 +42,7 @@ from transforms.columnar.portable_pieces import (
     encode_pieces,
     is_encoded,
 )
-from transforms.columnar.product_codes import VARIANT, ProductFlags, process_token
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, process_token
 from transforms.errors import RunError
 from transforms.owned_files import no_follow
 from transforms.shuffle.coder import (
@@ -91,7 +91,7 @@ class FrameStore(Protocol):
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Read payloads of frames of one schema, at least one, as one contiguous frame."""
 
-    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+    def read_products(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Read the rows of such payloads, of event batches, that are of some products."""
 
     def free(self, payloads: Iterable[Payload]) -> None:
@@ -151,10 +151,10 @@ class InlineStore:
             frames.append(frame_of_streams(streams))
         return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
 
-    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+    def read_products(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Decode payloads, and leave the other rows out."""
         events = self.read(payloads)
-        return events.filter(pl.Series(wanted.known()[events[VARIANT].to_numpy()]))
+        return events.filter(pl.Series(wanted.known()[events[PRODUCT_CODE].to_numpy()]))
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Nothing: the runner has them."""
@@ -264,10 +264,10 @@ class SpillStore:
         pieces, streams = self._look(payloads)
         return unpack(pieces) if pieces else frame_of_streams(streams)
 
-    def read_variants(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
+    def read_products(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
         """Read rows of packed payloads."""
         pieces, _ = self._look(payloads)
-        return unpack_rows(pieces, VARIANT, wanted.known())
+        return unpack_rows(pieces, PRODUCT_CODE, wanted.known())
 
     def free(self, payloads: Iterable[Payload]) -> None:
         """Remove the files of a shard: what is written next finds their memory in use."""

@@ -57,7 +57,7 @@ class ParseRanges(beam.DoFn):
         self._milliseconds = Metrics.distribution(counters.PARSE, "parse_msec")
 
     def setup(self) -> None:
-        """Begin with no variant looked at."""
+        """Begin with no product code looked at."""
         self._null_words = NullWords()
 
     def process(self, element: InputRanges) -> Iterator[NamedFrame | TaggedOutput[str, Any]]:

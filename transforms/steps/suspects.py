@@ -21,7 +21,7 @@ from transforms.analytics.shard_keys import product_shard_key
 from transforms.audit.balance import counted
 from transforms.audit.merging import MERGES
 from transforms.columnar.key_index import with_room
-from transforms.columnar.product_codes import VARIANT, ProductFlags, columns_of, known_variants
+from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, columns_of, known_codes
 from transforms.errors import RunError
 from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
 from transforms.shuffle.combine import CombineFrames, Merge
@@ -35,8 +35,8 @@ ANSWERS: Final = "answers"
 
 @beam.typehints.with_input_types(NamedFrame)
 @beam.typehints.with_output_types(NamedFrame)
-class ProductVariants(beam.DoFn):
-    """Event batches → ("variants", frame): products' variants in a bundle, each once."""
+class ProductCodes(beam.DoFn):
+    """Event batches → ("product_codes", frame): product codes in a bundle, each once."""
 
     def __init__(self) -> None:
         self._occurs = np.zeros(0, np.bool_)
@@ -49,17 +49,17 @@ class ProductVariants(beam.DoFn):
         """Take in a batch."""
         name, frame = element
         if name == "events":
-            self._occurs = with_room(self._occurs, len(known_variants().product_id))
-            self._occurs[frame[VARIANT].to_numpy()] = True
+            self._occurs = with_room(self._occurs, len(known_codes().product_id))
+            self._occurs[frame[PRODUCT_CODE].to_numpy()] = True
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send what was found."""
-        yield in_global_window(("variants", columns_of(np.flatnonzero(self._occurs))))
+        yield in_global_window(("product_codes", columns_of(np.flatnonzero(self._occurs))))
 
 
 @beam.typehints.with_output_types(NamedFrame)
 class FindAmbiguousProducts(beam.DoFn):
-    """Variants of a product shard → ("ambiguous", frame): see `ambiguous_products`.
+    """Product codes of a product shard → ("ambiguous", frame): see `ambiguous_products`.
 
     Also `ANSWERS`, of each shard.
     """
@@ -70,9 +70,9 @@ class FindAmbiguousProducts(beam.DoFn):
     def process(self, element: Group) -> Iterator[NamedFrame]:
         """Look at one shard."""
         _, payloads = element
-        variants = collect_frames(self._store, payloads).get("variants")
-        if variants is not None:
-            yield "ambiguous", ambiguous_products(variants)
+        product_codes = collect_frames(self._store, payloads).get("product_codes")
+        if product_codes is not None:
+            yield "ambiguous", ambiguous_products(product_codes)
         yield ANSWERS, counted({ANSWERS: 1})
 
 
@@ -105,7 +105,7 @@ class FindCandidateBrands(beam.DoFn):
             _, payloads = element
             of_events = [payload for name, payload in payloads if name == "events"]
             if of_events:
-                events = self._store.read_variants(of_events, self._candidates)
+                events = self._store.read_products(of_events, self._candidates)
                 yield "brands", candidate_brands(events)
         yield ANSWERS, counted({ANSWERS: 1})
 
@@ -213,15 +213,15 @@ class FindSuspects(beam.PTransform[Any, Any]):
         self._by_session = by_session
 
     def expand(self, pcoll: beam.PCollection[NamedFrame]) -> Suspects:
-        """Look at all variants of each product, then at the events of those that differ."""
+        """Look at all product codes of each product, then at the events of those that differ."""
         plan, store = self._plan, self._plan.store
         shards = ShardCounts(plan.product_levels.shards, plan.session_levels.shards)
         ambiguous = (
             pcoll
-            | "ProductVariants" >> beam.ParDo(ProductVariants())
-            | "ShuffleVariants"
+            | "ProductCodes" >> beam.ParDo(ProductCodes())
+            | "ShuffleProductCodes"
             >> GroupFrames(
-                plan.product_levels, {"variants": product_shard_key}, store, with_empty=True
+                plan.product_levels, {"product_codes": product_shard_key}, store, with_empty=True
             )
             | "FindAmbiguousProducts" >> beam.ParDo(FindAmbiguousProducts(store))
             | "MergeAmbiguous" >> CombineFrames(_MERGES, is_distributed=plan.is_distributed)

@@ -13,7 +13,7 @@ from transforms.analytics.users import (
     SESSION_SUM_TYPES,
     SESSION_SUMS,
     DescribedUsers,
-    session_terms,
+    session_measures,
 )
 from transforms.columnar.money import rate
 from transforms.schema import LENGTH_BUCKETS, METRICS_FUNNEL, QUALITY_TIERS
@@ -26,8 +26,8 @@ USER_DIMENSIONS: Final = ("customer_lifecycle_stage", "activity_status", "rfm_se
 
 def session_funnel(shard: Sessions) -> pl.DataFrame:
     """The sessions of a shard by `SESSION_DIMENSIONS`."""
-    terms = session_terms(shard.sessions, *SESSION_DIMENSIONS)
-    return terms.group_by(SESSION_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
+    measures = session_measures(shard.sessions, *SESSION_DIMENSIONS)
+    return measures.group_by(SESSION_DIMENSIONS).agg(pl.col(SESSION_SUMS).sum())
 
 
 SESSION_FUNNEL: Final = Partial(

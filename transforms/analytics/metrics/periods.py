@@ -28,7 +28,7 @@ from transforms.schema import METRICS_PERIODS, PERIODS, Period
 
 def event_days(shard: Sessions) -> pl.DataFrame:
     """The events of a session shard by `event_date`."""
-    return shard.visits.group_by("event_date").agg(pl.col(EVENT_SUMS).sum())
+    return shard.session_days.group_by("event_date").agg(pl.col(EVENT_SUMS).sum())
 
 
 EVENT_DAYS: Final = Partial(

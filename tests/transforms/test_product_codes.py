@@ -1,4 +1,4 @@
-"""Variants of products: numbered once in a process, told by columns outside it."""
+"""Product codes: numbered once in a process, told by columns outside it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +12,12 @@ from polars.testing import assert_frame_equal
 from tests.transforms.frames import events, flags_of
 from transforms.columnar.arrays import NO_CODE, NO_ID
 from transforms.columnar.product_codes import (
-    VARIANT,
-    VARIANT_COLUMNS,
+    PRODUCT_CODE,
+    PRODUCT_COLUMNS,
     encoded_columns,
     interned,
-    known_variants,
-    number_variants,
+    known_codes,
+    number_products,
     portable,
     with_products,
 )
@@ -39,21 +39,21 @@ ROWS = st.lists(
 
 def told(frame: pl.DataFrame) -> list[tuple[object, ...]]:
     """What a batch says of its products, row by row."""
-    return with_products(frame).select(VARIANT_COLUMNS).rows()
+    return with_products(frame).select(PRODUCT_COLUMNS).rows()
 
 
 @given(ROWS)
 def test_a_number_stands_for_its_columns(rows):
     frame = events(*rows)
-    expected = [tuple(row[name] for name in VARIANT_COLUMNS) for row in rows]
+    expected = [tuple(row[name] for name in PRODUCT_COLUMNS) for row in rows]
     assert told(frame) == expected
-    assert len(set(expected)) == frame[VARIANT].n_unique()
-    assert events(*rows[::-1])[VARIANT].to_list() == frame[VARIANT].to_list()[::-1]
+    assert len(set(expected)) == frame[PRODUCT_CODE].n_unique()
+    assert events(*rows[::-1])[PRODUCT_CODE].to_list() == frame[PRODUCT_CODE].to_list()[::-1]
 
 
 @given(ROWS)
 def test_columns_are_encoded_with_each_text_once(rows):
-    for name, column in encoded_columns(events(*rows)[VARIANT].to_numpy()).items():
+    for name, column in encoded_columns(events(*rows)[PRODUCT_CODE].to_numpy()).items():
         texts = column.texts.to_list()
         assert len(texts) == len(set(texts))
         assert [None if number < 0 else texts[number] for number in column.numbers] == [
@@ -64,7 +64,7 @@ def test_columns_are_encoded_with_each_text_once(rows):
 @given(ROWS)
 def test_frames_leave_the_process_with_columns_and_come_back_with_numbers(rows):
     frame = events(*rows)
-    assert VARIANT not in portable(frame).columns
+    assert PRODUCT_CODE not in portable(frame).columns
     assert interned(portable(frame)).schema == EVENT_BATCH
     assert_frame_equal(decode_frame(encode_frame(frame, "lz4")), frame)
 
@@ -84,8 +84,8 @@ def test_threads_number_alike():
         for part in range(8):
             ids = first + np.arange(size) * (thread + 1) + part * size
             codes = np.full(size, NO_CODE, np.uint32)
-            numbers = number_variants(ids, np.full(size, NO_ID), codes, codes)
-            assert (known_variants().product_id[numbers] == ids).all()
+            numbers = number_products(ids, np.full(size, NO_ID), codes, codes)
+            assert (known_codes().product_id[numbers] == ids).all()
             found += zip(ids.tolist(), numbers.tolist(), strict=True)
         return found
 
@@ -97,9 +97,9 @@ def test_threads_number_alike():
 @pytest.mark.parametrize("wanted", [(), (1,), (1, 2**63 - 1)])
 def test_flags_tell_which_variants_are_of_some_products(wanted):
     flags = flags_of(*wanted)
-    other = events({"product_id": 5})[VARIANT].to_numpy()
+    other = events({"product_id": 5})[PRODUCT_CODE].to_numpy()
     assert not flags.known()[other].any()
     # Also those that were numbered later.
     for product in (1, 2, 2**63 - 1):
         frame = events({"product_id": product, "brand": f"{wanted}"})
-        assert flags.known()[frame[VARIANT].to_numpy()].tolist() == [product in wanted]
+        assert flags.known()[frame[PRODUCT_CODE].to_numpy()].tolist() == [product in wanted]

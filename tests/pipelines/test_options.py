@@ -451,8 +451,8 @@ def test_a_terminal_shows_progress_on_a_line_that_goes_away(tmp_path, large_csv)
         pass
     finally:
         os.close(terminal)
-    assert process.wait(timeout=60) == 0
     text = shown.decode()
+    assert process.wait(timeout=60) == 0, text
     line = re.search(r"\r\x1b\[K(reading|sessions)  [\d,]+ rows  [\d,]+ events/s", text)
     assert line
     assert re.search(r"\d+%  about [\d,]+ s left", text)

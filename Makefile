@@ -55,7 +55,7 @@ docs: $(INSTALLED) ## write docs/tables.md and the README's list of tables
 	$(BIN)/python -m pipelines.docs
 
 bench: $(INSTALLED) ## compare with DuckDB, Polars and row-wise Beam
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run --without time
 
 coverage: $(INSTALLED) ## run all tests and show the branches they miss
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+from duckdb.func import SPECIAL
 
 from tests.oracle.sql import SQL_FILES
 
@@ -167,7 +168,7 @@ def write_tables(files: str, output: Path, *, over_time: bool = True) -> None:
         for option, value in _OPTIONS.items():
             connection.execute(f"SET VARIABLE {option} = {value!r}")
         connection.create_function(
-            "km_median_days", km_median_days, [_DAYS, _DAYS], "BIGINT", null_handling="special"
+            "km_median_days", km_median_days, [_DAYS, _DAYS], "BIGINT", null_handling=SPECIAL
         )
         connection.execute(_READ_CSV, [files])
         textbook = statements(*textbook_sql(over_time=over_time))

@@ -300,7 +300,7 @@ def user_row(element: tuple[str, Row], as_of: int) -> Row:
     user_id, user = element
     purchases, sessions, orders = user["purchases"], user["sessions"], user["orders"]
     days = user["purchase_days"]
-    first, last = (days[0], days[-1]) if days else (None, None)
+    first, last = (days[0], days[-1]) if days else (0, 0)  # of nobody who buys
     since_activity = as_of - user["last"] // 86_400
     since_purchase = as_of - last if purchases else None
     revenue = Decimal(user["revenue"]) if purchases else None
@@ -319,8 +319,8 @@ def user_row(element: tuple[str, Row], as_of: int) -> Row:
         "total_revenue": revenue,
         "customer_ltv": revenue,
         "avg_order_value": rounded(revenue, purchases, "0.01"),
-        "first_purchase_date": first and _time(first * 86_400).date(),
-        "last_purchase_date": last and _time(last * 86_400).date(),
+        "first_purchase_date": _time(first * 86_400).date() if days else None,
+        "last_purchase_date": _time(last * 86_400).date() if days else None,
         "customer_lifespan_days": max(1, last - first) if purchases else None,
         "days_since_last_activity": since_activity,
         "days_since_last_purchase": since_purchase,
@@ -338,7 +338,7 @@ def user_row(element: tuple[str, Row], as_of: int) -> Row:
         "avg_basket_value": rounded(revenue, orders, "0.01"),
         "avg_items_per_order": float(items) if items is not None else None,
         "first_order_value": Decimal(user["first_order"][2]) if orders else None,
-        "days_to_first_purchase": first - user["first"] // 86_400 if first is not None else None,
+        "days_to_first_purchase": first - user["first"] // 86_400 if days else None,
         "order_lifecycle_stage": lifecycle_stage(orders),
     }
 

@@ -112,10 +112,38 @@ class _Derivatives:
     hessian: Floats
 
 
-class _FrequencyLikelihood:
-    """The log-likelihood of BG/NBD or MBG/NBD on counts of distinct (x, t_x, T)."""
+@dataclass(frozen=True)
+class Patterns:
+    """Counts of distinct (x, t_x, T), in a fixed order.
 
-    def __init__(self, model: str, x: Floats, t_x: Floats, age: Floats, count: Floats) -> None:
+    Attributes:
+        x: Repeat purchases.
+        t_x: Time from the first purchase to the last, 0 to `age`.
+        age: Time since the first purchase.
+        customers: How many customers have the pattern.
+    """
+
+    x: Integers
+    t_x: Integers
+    age: Integers
+    customers: Integers
+
+    @property
+    def floats(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """The four columns as floats."""
+        return (
+            self.x.astype(np.float64),
+            self.t_x.astype(np.float64),
+            self.age.astype(np.float64),
+            self.customers.astype(np.float64),
+        )
+
+
+class _FrequencyLikelihood:
+    """The log-likelihood of BG/NBD or MBG/NBD."""
+
+    def __init__(self, model: str, patterns: Patterns) -> None:
+        x, t_x, age, count = patterns.floats
         # A customer of MBG/NBD has had one more chance to be lost: after the first purchase.
         self._more = 1 if model == MBG_NBD else 0
         self._count = count
@@ -349,26 +377,20 @@ def _published(fit: Fit, end: _End, names: Sequence[str], values: Floats, scales
     )
 
 
-def fit_frequency(
-    model: str, x: Integers, t_x: Integers, age: Integers, customers: Integers
-) -> Fit:
+def fit_frequency(model: str, patterns: Patterns) -> Fit:
     """Fit BG/NBD or MBG/NBD.
 
     Args:
         model: `bg_nbd` or `mbg_nbd`.
-        x: Repeat purchases of each distinct pattern; the patterns in a fixed order.
-        t_x: Time from the first purchase to the last, 0 to `age`.
-        age: Time since the first purchase.
-        customers: How many customers have the pattern.
+        patterns: All customers.
     """
-    total, repeat = int(customers.sum()), int(customers[x > 0].sum())
-    fit = Fit(model, TOO_FEW_CUSTOMERS, total, repeat, len(x))
+    total = int(patterns.customers.sum())
+    repeat = int(patterns.customers[patterns.x > 0].sum())
+    fit = Fit(model, TOO_FEW_CUSTOMERS, total, repeat, len(patterns.x))
     if repeat < FEWEST_REPEAT_CUSTOMERS:
         return fit
-    likelihood = _FrequencyLikelihood(
-        model, *(values.astype(np.float64) for values in (x, t_x, age, customers))
-    )
-    oldest = float(max(age.max(), 1))
+    likelihood = _FrequencyLikelihood(model, patterns)
+    oldest = float(max(patterns.age.max(), 1))
     starts = [np.log([1, oldest / 4, 1, 1]), np.log([0.2, oldest, 3, 0.5])]
     end, status, evaluations = _maximise(likelihood, starts, total)
     fit = replace(fit, status=status, evaluations=evaluations)
@@ -403,14 +425,13 @@ def fit_spend(x: Integers, revenue: Floats, customers: int) -> Fit:
         evaluations=evaluations,
         spend_frequency_correlation=_correlation(x.astype(np.float64), revenue / x),
     )
-    fit = _published(
+    return _published(
         fit,
         replace(end, value=end.value - len(x) * math.log(mean)),
         SPEND_PARAMETERS,
         np.array([p, 1 + above_one, v * mean]),
         np.array([p, above_one, v * mean]),
     )
-    return fit
 
 
 def _distinct(x: Integers, revenue: Floats) -> int:
@@ -549,9 +570,7 @@ class SpendModel:
         return value
 
 
-def interval_of_total(
-    fit: Fit, x: Integers, t_x: Integers, age: Integers, customers: Integers, horizon: float
-) -> tuple[float, float]:
+def interval_of_total(fit: Fit, patterns: Patterns, horizon: float) -> tuple[float, float]:
     """The 95 % interval of all customers' expected purchases, by the delta method.
 
     It holds what the parameters leave open, not the chance in what customers do.
@@ -560,11 +579,11 @@ def interval_of_total(
         Its ends, six significant digits.
     """
     centre = FrequencyModel.of(fit)
-    patterns = [values.astype(np.float64) for values in (x, t_x, age)]
+    x, t_x, age, customers = patterns.floats
 
     def total(logarithms: Floats) -> float:
         model = FrequencyModel(fit.model, *np.exp(logarithms).tolist())
-        return float((customers * model.purchases(*patterns, horizon)).sum())
+        return math.fsum(customers * model.purchases(x, t_x, age, horizon))
 
     slopes = np.array(
         [

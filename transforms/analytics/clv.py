@@ -255,7 +255,9 @@ def unfitted(cutoff: dt.date | None, status: str) -> Fits:
 
 def _floats(money: pl.Series) -> Floats:
     """Money as the nearest floats."""
-    return np.divide(money.to_physical().cast(pl.Float64).to_numpy(), 10**MONEY_SCALE)
+    units: Floats = money.to_physical().cast(pl.Float64).to_numpy()
+    values: Floats = units / 10**MONEY_SCALE
+    return values
 
 
 def _rounded(values: Floats, decimals: int) -> Integers:

@@ -435,7 +435,10 @@ def fit_spend(x: Integers, revenue: Floats, customers: int) -> Fit:
 
 
 def _distinct(x: Integers, revenue: Floats) -> int:
-    return len(np.unique(np.column_stack([x, revenue]), axis=0))
+    """The number of distinct pairs."""
+    order = np.lexsort((revenue, x))
+    x, revenue = x[order], revenue[order]
+    return min(len(x), 1) + int(((np.diff(x) != 0) | (np.diff(revenue) != 0)).sum())
 
 
 def _correlation(first: Floats, second: Floats) -> float | None:
@@ -502,29 +505,32 @@ class FrequencyModel:
         k, survived = self.r + x, self.b + x + (1 if self.model == MBG_NBD else 0)
         c, above = a + survived - 1, a - 1
         z, growth = horizon / (scale + horizon), np.log1p(horizon / scale)
-        if a < 2:  # noqa: PLR2004 - where both forms keep all digits
-            with np.errstate(all="ignore"):
+        euler = a < 2  # noqa: PLR2004 - where both forms keep all digits
+        with np.errstate(all="ignore"):  # what overflows is found below
+            if euler:
                 rest = np.exp(-above * growth) * hyp2f1(c - k, above, c, z)
-        else:
-            with np.errstate(all="ignore"):
+            else:
                 rest = np.exp(-k * growth) * hyp2f1(k, survived, c, z)
-        with np.errstate(all="ignore"):
             expected = c / above * (1 - rest)
         # Nobody buys more often than who cannot be lost.
         most = k * horizon / scale
-        doubtful = ~np.isfinite(expected) | (expected < 0) | (expected > most * (1 + 1e-9))
-        doubtful |= (c / abs(above) > _DOUBTFUL_FACTOR) | ((a < 2) & (k - c > _DOUBTFUL_DEGREE))  # noqa: PLR2004
+        rounding = _ROUNDING * (1 + most)
+        doubtful = ~((expected > -rounding) & (expected < most + rounding))  # NaN too
+        doubtful |= c / abs(above) > _DOUBTFUL_FACTOR
+        doubtful |= euler & (k - c > _DOUBTFUL_DEGREE)
         for place in np.flatnonzero(doubtful):
             expected[place] = _mean_over_losses(
                 a, survived[place], k[place], horizon / scale[place]
             )
-        return np.asarray(expected, np.float64)
+        within: Floats = np.clip(expected, 0, most)
+        return within
 
     def purchases(self, x: Floats, t_x: Floats, age: Floats, horizon: float) -> Floats:
         """The expected purchases of customers within a horizon."""
         return self.alive(x, t_x, age) * self.purchases_if_alive(x, age, horizon)
 
 
+_ROUNDING: Final = 1e-8
 _DOUBTFUL_FACTOR: Final = 1e9  # what is lost in 1 − rest comes back multiplied by it
 _DOUBTFUL_DEGREE: Final = 50  # a polynomial of alternating terms of this degree loses digits
 

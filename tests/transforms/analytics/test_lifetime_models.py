@@ -105,6 +105,10 @@ NEAR_ONE = st.builds(
 )
 @example(MBG_NBD, 0.5, 40, 1.0, 1.6, 1000, 1000, 365)
 @example(MBG_NBD, 0.5, 0.5, 0.5, 1.6, 0, 0, 365)
+# Where scipy's 2F1 is not a number or has lost half its digits.
+@example(MBG_NBD, 942, 0.569, 7.645, 24_800, 147, 147, 365)
+@example(MBG_NBD, 671.4, 11.08, 1.0, 0.0092, 514, 1419, 30)
+@example(MBG_NBD, 0.01461, 0.1754, 1.0, 103_800, 2, 5, 30)
 def test_the_closed_form_is_the_integral(  # noqa: PLR0917
     model, r, alpha, a, b, x, age, horizon
 ):

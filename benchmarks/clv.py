@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 
 from transforms.analytics.clv import (
-    ClvOptions,
     Validation,
     count_patterns,
     fit_models,
@@ -28,8 +27,9 @@ from transforms.analytics.clv import (
     sample_spend,
     summarise,
 )
-from transforms.analytics.clv_tables import CLV_HORIZONS
 from transforms.analytics.lifetime_models import MBG_NBD
+from transforms.rules import ClvOptions
+from transforms.schema import CLV_HORIZONS
 
 LAST_DAY: Final = dt.date(2020, 4, 30)
 DAYS: Final = 213
@@ -121,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (counts, sample), seconds = _timed(shard)
         partials += seconds
         begun = time.perf_counter()
-        patterns = merge_patterns([patterns, counts] if seed else [counts])
-        spend = merge_spend([spend, sample] if seed else [sample])
+        patterns = merge_patterns(pl.concat([patterns, counts])) if seed else counts
+        spend = merge_spend(pl.concat([spend, sample])) if seed else sample
         merging += time.perf_counter() - begun
     fits, fitting = _timed(lambda: fit_models(patterns, spend, LAST_DAY))
     peak = _peak_megabytes()

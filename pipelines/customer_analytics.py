@@ -57,6 +57,12 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         "Users": users.tables,
         "Metrics": metrics.tables,
     }
+    if plan.run.rules.has_clv:
+        # The libraries of its models are slow to import, so only here.
+        from transforms.steps.lifetime_value import PredictLifetimeValue  # noqa: PLC0415
+
+        value = users.purchases | "LifetimeValue" >> PredictLifetimeValue(plan, sessions.dates)
+        tables |= {"LifetimeValue": value.tables, "Predictions": value.predictions}
     _ = pipeline | "Publish" >> Publish(
         plan,
         tables,

@@ -22,6 +22,7 @@ from transforms.rules import (
     MOST_EVENTS_PER_SESSION,
     MOST_SECONDS,
     TABLE_GROUPS,
+    ClvOptions,
     FrequencyUnit,
     History,
     Rules,
@@ -204,6 +205,11 @@ _LOCATION: Final = "^([A-Za-z]{2}|[a-z]+-[a-z]+[0-9]+)$"
 _REJECTED_FILE: Final = "^.+\\.(csv|parquet)$"
 _RUN_ID: Final = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _PUBLISHING: Final = "BigQuery and resuming"
+_SHARE: Final[dict[str, Any]] = {
+    "parse": _ratio,
+    "expected": "a number from 0 to 1",
+    "pattern": "^(0(\\.[0-9]+)?|1(\\.0+)?)$",
+}
 _DAYS: Final = _whole(" of days", MOST_DAYS)
 _RULES: Final = Rules()
 
@@ -259,10 +265,8 @@ OPTIONS: tuple[Option, ...] = (
         "Share of rows that may be rejected",
         "Share of the rows read, 0 to 1, beyond which rejected rows fail the run.",
         "0.01",
-        parse=_ratio,
-        expected="a number from 0 to 1",
-        pattern="^(0(\\.[0-9]+)?|1(\\.0+)?)$",
         default=0.01,
+        **_SHARE,
     ),
     Option(
         "rejected_to",
@@ -396,7 +400,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables",
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
-        "lifecycle, cohorts, history).",
+        "lifecycle, cohorts, history), clv (predicted lifetime value).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),
@@ -445,6 +449,34 @@ OPTIONS: tuple[Option, ...] = (
         default=_RULES.cohort_observation_window_days,
         **_DAYS,
     ),
+    Option(
+        "clv_holdout_days",
+        "Rules",
+        "Days of the test of lifetime value",
+        "Last days that models of lifetime value are tested on, having been fitted on those "
+        "before; by default a third of the days since the first purchase, 28 to 182.",
+        "90",
+        **_DAYS,
+    ),
+    Option(
+        "clv_max_bias",
+        "Rules",
+        "Bias of lifetime value",
+        "Share, 0 to 1, by which the purchases that a model predicts for the days of the test may "
+        "be off; beyond it predictions are not published.",
+        "0.1",
+        default=_RULES.clv.max_bias,
+        **_SHARE,
+    ),
+    Option(
+        "clv_annual_discount_rate",
+        "Rules",
+        "Discount rate of lifetime value",
+        "Rate, 0 to 1 a year, at which revenue to come is discounted.",
+        "0.1",
+        default=_RULES.clv.annual_discount_rate,
+        **_SHARE,
+    ),
 )
 
 
@@ -476,6 +508,9 @@ class RunOptions:
     declining_threshold_days: int
     session_outlier_ratio: int
     cohort_observation_window_days: int
+    clv_holdout_days: int | None
+    clv_max_bias: float
+    clv_annual_discount_rate: float
 
     @property
     def rules(self) -> Rules:
@@ -493,6 +528,11 @@ class RunOptions:
                 at_risk_days=self.at_risk_threshold_days,
                 declining_days=self.declining_threshold_days,
                 session_outlier_ratio=self.session_outlier_ratio,
+            ),
+            clv=ClvOptions(
+                holdout_days=self.clv_holdout_days,
+                max_bias=self.clv_max_bias,
+                annual_discount_rate=self.clv_annual_discount_rate,
             ),
         )
 

@@ -25,7 +25,7 @@ MOST_SECONDS: Final = 31 * 86_400
 MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
-TABLE_GROUPS: Final = ("time",)
+TABLE_GROUPS: Final = ("time", "clv")
 """The groups of tables that `--without` leaves out."""
 
 HISTORY_GROUP: Final = "history"
@@ -50,6 +50,21 @@ class UserThresholds:
 
 
 @dataclass(frozen=True)
+class ClvOptions:
+    """Options of predicted customer lifetime value.
+
+    Attributes:
+        holdout_days: Days kept for the test; None for a third of the data, 28 to 182.
+        max_bias: Largest share by which predicted purchases may be off in the test.
+        annual_discount_rate: Rate at which revenue to come is discounted.
+    """
+
+    holdout_days: int | None = None
+    max_bias: float = 0.25
+    annual_discount_rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class Rules:
     """The options that decide values.
 
@@ -63,6 +78,7 @@ class Rules:
         history: How often the states of customers are kept.
         without: Groups of tables that are left out.
         thresholds: Thresholds of dim_users.
+        clv: How lifetime value is predicted and tested.
     """
 
     as_of: dt.date | None = None
@@ -73,6 +89,7 @@ class Rules:
     history: History = "week"
     without: frozenset[str] = frozenset()
     thresholds: UserThresholds = field(default_factory=UserThresholds)
+    clv: ClvOptions = field(default_factory=ClvOptions)
 
     @property
     def left_out(self) -> frozenset[str]:

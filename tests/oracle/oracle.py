@@ -41,6 +41,9 @@ REJECTED_SCHEMA = pa.schema(
 )
 DAYS = "BIGINT[]"
 
+LIFETIME_VALUE = tuple(name for name in TABLES if "clv" in name.split("_"))
+"""The tables that are here only where too few customers buy again for a model to be fitted."""
+
 
 def oracle_tables(
     files: Sequence[Path],
@@ -56,6 +59,7 @@ def oracle_tables(
     frequency_unit: str = "items",
     history: str = "week",
     without_time: bool = False,
+    clv_holdout_days: int | None = None,
 ) -> dict[str, pa.Table]:
     """Every table of the contract by name, sorted by its key, columns in the contract's order.
 
@@ -95,6 +99,8 @@ def oracle_tables(
             "history": history,
         }.items():
             connection.execute(f"SET VARIABLE {option} = {value!r}")
+        if clv_holdout_days is not None:
+            connection.execute(f"SET VARIABLE clv_holdout_days = {clv_holdout_days}")
         if as_of is not None:
             connection.execute(f"SET VARIABLE as_of = DATE '{as_of.isoformat()}'")
         connection.create_function(
@@ -107,6 +113,10 @@ def oracle_tables(
             for name, table in TABLES.items()
             if not (without_time and name in OVER_TIME)
         }
+        repeat = "SELECT max(repeat_customers) >= 100 FROM model_clv"
+        if connection.sql(repeat).fetchall() == [(True,)]:
+            for name in LIFETIME_VALUE:
+                del tables[name]
         counts = connection.sql("SELECT * FROM event_counts").to_arrow_table().to_pylist()[0]
 
     reasons = Counter(reason for _, _, reason, _ in rejected)

@@ -11,7 +11,7 @@ from transforms.ingest.batch import EVENT_BATCH
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
-from transforms.rules import Rules, UserThresholds
+from transforms.rules import ClvOptions, Rules, UserThresholds
 from transforms.schema import REJECTED_ROWS, TABLES
 
 THRESHOLDS = {
@@ -36,7 +36,8 @@ def product_tables(
     thresholds = {
         name: options.pop(option) for option, name in THRESHOLDS.items() if option in options
     }
-    rules = Rules(thresholds=UserThresholds(**thresholds), **options)
+    clv = ClvOptions(holdout_days=options.pop("clv_holdout_days", None))
+    rules = Rules(thresholds=UserThresholds(**thresholds), clv=clv, **options)
     inputs = match_inputs([str(path) for path in files])
     parsed = [
         parse_block(block, ranges[0].file.header)

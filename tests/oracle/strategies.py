@@ -278,6 +278,7 @@ def run_options(draw: st.DrawFn, first_time: datetime = FIRST_TIME) -> dict[str,
                 "order_gap_seconds": st.sampled_from([0, 1, 2, 60]),
                 "frequency_unit": st.sampled_from(["items", "orders"]),
                 "history": st.sampled_from(["none", "day", "week", "month"]),
+                "clv_holdout_days": st.sampled_from([1, 28, 60, 36_500]),
             },
         )
     )

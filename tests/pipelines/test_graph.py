@@ -38,8 +38,15 @@ STAGES = {
     "AllPartials": "",
     "AddPartials": "Add Store",
     "Metrics": "Start ComputeMetrics",
+    "LifetimeValue": """
+        Start FindFirstPurchase Earliest SplitDays CountCustomers AddCounts StoreCounts FitModels
+        TestModels AddSums StoreSums ChooseModel Predict StartBrackets BracketDeciles
+        FindDecileCandidates StartDeciles ResolveDeciles RankPredictions AddDeciles StoreDeciles
+        CompareDeciles Tables
+    """,
     "Publish": """
         StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics
+        StageLifetimeValue StagePredictions
         AllFiles AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
     """,
 }
@@ -55,6 +62,10 @@ GROUPS = {
     "Catalogue/ShuffleProducts": "shuffle 2: sums by product of each session shard",
     "Users/ShuffleUsers": "shuffle 2: sums by user of each session shard",
     "Users/GroupUsers": "shuffle 2: the exposures of each session shard, beside their users",
+    "LifetimeValue/Earliest": "the first purchase day of each user shard",
+    "LifetimeValue/AddCounts": "counts of customers that buy alike, added up on the way",
+    "LifetimeValue/AddSums": "what each model predicts and what came, added up on the way",
+    "LifetimeValue/AddDeciles": "the same by decile, added up on the way",
     "AddPartials/Add": "partial aggregates, added up on the way",
     "Publish/AddReports": "what the audit needs of each batch, added up on the way",
 }
@@ -157,7 +168,7 @@ def element_coders(coder):
 
 
 def test_elements_are_pickled_only_where_no_coder_exists(graph):
-    """The ranges of the input are small; the last step gives nothing but None."""
+    """Ranges, days and parameters of models are small; the last step gives nothing but None."""
     context = PipelineContext(graph)
     pickled = {
         re.sub(r"^\d+|\.None$", "", collection.unique_name)
@@ -168,6 +179,11 @@ def test_elements_are_pickled_only_where_no_coder_exists(graph):
     assert {name.partition("/")[0] + "/" + name.split("/")[1] for name in pickled} == {
         "Parse/InputRanges",
         "Parse/SpreadRanges",
+        "LifetimeValue/FindFirstPurchase",
+        "LifetimeValue/Earliest",
+        "LifetimeValue/SplitDays",
+        "LifetimeValue/FitModels",
+        "LifetimeValue/ChooseModel",
         "Publish/FreeWarehouse",
     }
 

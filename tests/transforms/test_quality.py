@@ -49,6 +49,7 @@ SOUND = {
     "dim_users": {"data_quality_flag": None, "avg_items_per_order": 1.0},
     "metrics_lifecycle": {"retained_users": 0, "resurrected_users": 0, "dormant_users": 0},
     "dim_user_rfm": {"rfm_score": 15},
+    "model_clv": {"status": "ok", "spend_frequency_correlation": -0.3},
     "snap_user_rfm": {"rfm_score": 15, "valid_to": date(2019, 10, 2), "is_current": False},
     "snap_user_status": {
         "activity_status": "churned",
@@ -58,6 +59,14 @@ SOUND = {
 }
 # A row for every check of rows: what to change in a sound one, so that it breaks this rule.
 BREAKING = {
+    ("model_clv", "status_ok"): {"model": "mbg_nbd", "status": "boundary"},
+    ("model_clv", "spend_independent_of_frequency"): {"spend_frequency_correlation": -0.300001},
+    ("metrics_clv_validation", "selected_passed"): {"passed": False},
+    ("dim_user_clv", "recency_within_age"): {"recency_days": 2},
+    ("dim_user_clv", "probability_up_to_1"): {"p_alive": 1.000001},
+    ("dim_user_clv", "predictions_of_a_valid_model_only"): {
+        "model_status": "failed_validation: bias"
+    },
     ("fct_events", "event_date_of_event_time"): {"event_date": date(2019, 10, 2)},
     ("fct_events", "revenue_of_purchases_only"): {"revenue": Decimal(1)},
     ("fct_events", "one_event_flag"): {"is_cart_add": 1},

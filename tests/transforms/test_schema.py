@@ -9,6 +9,34 @@ from transforms.schema import TABLES, TABLES_BY_NAME, ColumnType
 
 # name type, ! where NULL is not allowed; in the order of the columns.
 COLUMNS = {
+    "model_clv": """
+        fit STRING!, model STRING!, cutoff_date DATE, status STRING!, selected BOOL!,
+        customers INT64!, repeat_customers INT64!, distinct_patterns INT64!, evaluations INT64!,
+        log_likelihood FLOAT64, r FLOAT64, alpha_days FLOAT64, a FLOAT64, b FLOAT64, p FLOAT64,
+        q FLOAT64, v FLOAT64, se_r FLOAT64, se_alpha_days FLOAT64, se_a FLOAT64, se_b FLOAT64,
+        se_p FLOAT64, se_q FLOAT64, se_v FLOAT64, spend_frequency_correlation FLOAT64""",
+    "metrics_clv_validation": """
+        model STRING!, calibration_start DATE, calibration_end DATE, holdout_end DATE,
+        holdout_days INT64, customers INT64!, actual_purchases INT64, predicted_purchases FLOAT64,
+        bias FLOAT64, mae FLOAT64, rmse FLOAT64, gini FLOAT64, actual_revenue NUMERIC,
+        predicted_revenue NUMERIC, revenue_bias FLOAT64, revenue_gini FLOAT64, total_low FLOAT64,
+        total_high FLOAT64, selected BOOL!, passed BOOL, reasons STRING""",
+    "metrics_clv_deciles": """
+        model STRING!, decile INT64!, customers INT64!, predicted_purchases FLOAT64,
+        actual_purchases INT64!, predicted_revenue NUMERIC, actual_revenue NUMERIC!,
+        lift FLOAT64""",
+    "metrics_clv_frequency": """
+        model STRING!, frequency INT64!, customers INT64!, predicted_purchases FLOAT64,
+        actual_purchases INT64!, predicted_revenue NUMERIC, actual_revenue NUMERIC!,
+        lift FLOAT64""",
+    "dim_user_clv": """
+        user_id STRING!, frequency INT64!, recency_days INT64!, age_days INT64!,
+        avg_repeat_value NUMERIC, p_alive FLOAT64, p_purchase_30d FLOAT64, p_purchase_90d FLOAT64,
+        p_purchase_365d FLOAT64, expected_purchases_30d FLOAT64, expected_purchases_90d FLOAT64,
+        expected_purchases_365d FLOAT64, expected_purchase_value NUMERIC,
+        predicted_revenue_30d NUMERIC, predicted_revenue_90d NUMERIC,
+        predicted_revenue_365d NUMERIC, clv_decile INT64, historic_revenue NUMERIC!, model STRING!,
+        model_status STRING!""",
     "fct_events": """
         event_id STRING!, event_time TIMESTAMP!, event_date DATE!, event_type STRING!,
         user_id STRING!, user_session STRING!, session_id STRING!, product_id STRING!,
@@ -147,6 +175,11 @@ COLUMNS = {
         code_version STRING!, input_fingerprint STRING""",
 }
 KEYS = {
+    "model_clv": ("fit", "model"),
+    "metrics_clv_validation": ("model",),
+    "metrics_clv_deciles": ("model", "decile"),
+    "metrics_clv_frequency": ("model", "frequency"),
+    "dim_user_clv": ("user_id",),
     "fct_events": ("event_id",),
     "fct_sessions": ("session_id",),
     "fct_orders": ("order_id",),
@@ -189,6 +222,7 @@ PARTITIONS = {
     "snap_user_status": "valid_from",
 }
 CLUSTERS = {
+    "dim_user_clv": ("clv_decile",),
     "fct_events": ("user_id",),
     "fct_sessions": ("user_id",),
     "fct_orders": ("user_id",),

@@ -9,39 +9,24 @@ A purchase is a UTC date with a purchase. The way, of which each step is a funct
 4. Per shard, `predict_holdout` and its partial aggregates, which merge by adding; `validate`.
 5. Per shard, `predict_users` with the model that the test selects.
 
-`clv_tables` takes this way in memory.
+`lifetime_value` takes this way.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from math import isqrt
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from transforms.analytics.clv_tables import (
-    CLV_BASELINE,
-    CLV_DECILES,
-    CLV_FREQUENCY_MODELS,
-    CLV_HORIZONS,
-    CLV_MOST_FREQUENT,
-    CLV_SPEND_MODEL,
-    DIM_USER_CLV,
-    METRICS_CLV_DECILES,
-    METRICS_CLV_FREQUENCY,
-    METRICS_CLV_VALIDATION,
-    MODEL_CLV,
-)
 from transforms.analytics.lifetime_models import (
     MBG_NBD,
-    NO_HOLDOUT,
     OK,
-    TOO_FEW_CUSTOMERS,
     Fit,
     Floats,
     FrequencyModel,
@@ -53,9 +38,21 @@ from transforms.analytics.lifetime_models import (
     interval_of_total,
 )
 from transforms.columnar.key_index import hash_keys
-from transforms.columnar.money import average_money, billionths, divide_half_up
-from transforms.columnar.ntile import tile_ranks
-from transforms.schema import MONEY_SCALE
+from transforms.columnar.money import MONEY, average_money, billionths, divide_half_up
+from transforms.rules import ClvOptions
+from transforms.schema import (
+    CLV_BASELINE,
+    CLV_FREQUENCY_MODELS,
+    CLV_HORIZONS,
+    CLV_MOST_FREQUENT,
+    CLV_SPEND_MODEL,
+    DIM_USER_CLV,
+    METRICS_CLV_DECILES,
+    METRICS_CLV_FREQUENCY,
+    METRICS_CLV_VALIDATION,
+    MODEL_CLV,
+    MONEY_SCALE,
+)
 
 SHORTEST_SPAN_DAYS: Final = 84
 HOLDOUT_DAYS: Final = (28, 182)
@@ -66,23 +63,8 @@ _MICRO: Final = 10**6
 _STEP_DAYS: Final = 30  # between the days at which revenue is discounted
 _YEAR_DAYS: Final = 365
 _CENT: Final = 10 ** (MONEY_SCALE - 2)
+_EXACT: Final = Context(prec=MAX_PREC)
 _PATTERN: Final = ("frequency", "recency_days", "age_days")
-_MONEY: Final = pl.Decimal(38, MONEY_SCALE)
-
-
-@dataclass(frozen=True)
-class ClvOptions:
-    """Options of the prediction.
-
-    Attributes:
-        holdout_days: Days kept for the test; None for a third of the data, 28 to 182.
-        max_bias: Largest share by which predicted purchases may be off in the test.
-        annual_discount_rate: Rate at which revenue to come is discounted.
-    """
-
-    holdout_days: int | None = None
-    max_bias: float = 0.25
-    annual_discount_rate: float = 0
 
 
 @dataclass(frozen=True)
@@ -90,36 +72,40 @@ class Split:
     """Which days models are fitted on, and which they are tested on.
 
     Attributes:
-        as_of: Last day of the data.
+        as_of: Last day of the data; None where there is none.
         first_purchase: First purchase day; None where nobody has bought.
         holdout_days: Days of the test; None where the data is too short for one.
     """
 
-    as_of: dt.date
+    as_of: dt.date | None
     first_purchase: dt.date | None
     holdout_days: int | None
 
     @property
     def calibration_end(self) -> dt.date | None:
         """Last day before the test; None without one."""
-        if self.holdout_days is None:
+        if self.as_of is None or self.holdout_days is None:
             return None
         return self.as_of - dt.timedelta(days=self.holdout_days)
 
 
-def split(first_purchase: dt.date | None, as_of: dt.date, options: ClvOptions) -> Split:
+def split(first_purchase: dt.date | None, as_of: dt.date | None, options: ClvOptions) -> Split:
     """Divide the days into those of the fit and those of the test.
 
     Args:
         first_purchase: First purchase day of the data; None where there is none.
-        as_of: Its last day.
+        as_of: Its last day; None where there is none.
         options: For the days of the test.
     """
-    if first_purchase is None or (as_of - first_purchase).days < SHORTEST_SPAN_DAYS:
+    if first_purchase is None or as_of is None:
+        return Split(as_of, None, None)
+    span = (as_of - first_purchase).days
+    if span < SHORTEST_SPAN_DAYS:
         return Split(as_of, first_purchase, None)
     shortest, longest = HOLDOUT_DAYS
-    third = min(max((as_of - first_purchase).days // 3, shortest), longest)
-    return Split(as_of, first_purchase, options.holdout_days or third)
+    third = min(max(span // 3, shortest), longest)
+    # The first purchase day stays with the fit, however long a test is asked for.
+    return Split(as_of, first_purchase, min(options.holdout_days or third, span))
 
 
 def summarise(purchase_days: pl.DataFrame, cutoff: dt.date) -> pl.DataFrame:
@@ -182,9 +168,9 @@ def count_patterns(summary: pl.DataFrame) -> pl.DataFrame:
     return summary.group_by(_PATTERN).agg(pl.len().cast(pl.Int64).alias("customers"))
 
 
-def merge_patterns(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The counts of all shards, in their own order."""
-    return pl.concat(counts).group_by(_PATTERN).agg(pl.col("customers").sum()).sort(_PATTERN)
+def merge_patterns(counts: pl.DataFrame) -> pl.DataFrame:
+    """The counts of shards, one behind the other, as one."""
+    return counts.group_by(_PATTERN).agg(pl.col("customers").sum())
 
 
 def sample_spend(summary: pl.DataFrame) -> pl.DataFrame:
@@ -195,18 +181,14 @@ def sample_spend(summary: pl.DataFrame) -> pl.DataFrame:
     """
     spenders = summary.filter((pl.col("frequency") > 0) & (pl.col("repeat_revenue") > 0))
     hashes = pl.Series("hash", hash_keys(spenders["user_id"].to_numpy()), pl.UInt64)
-    return _smallest(spenders.select(hashes, "user_id", "frequency", "repeat_revenue"))
+    return merge_spend(spenders.select(hashes, "user_id", "frequency", "repeat_revenue"))
 
 
-def merge_spend(samples: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The sample of all shards."""
-    return _smallest(pl.concat(samples))
-
-
-def _smallest(spenders: pl.DataFrame) -> pl.DataFrame:
-    if spenders.height <= MOST_SPENDERS:
-        return spenders
-    return spenders.sort("hash", "user_id").head(MOST_SPENDERS)
+def merge_spend(samples: pl.DataFrame) -> pl.DataFrame:
+    """The samples of shards, one behind the other, as one."""
+    if samples.height <= MOST_SPENDERS:
+        return samples
+    return samples.sort("hash", "user_id").head(MOST_SPENDERS)
 
 
 @dataclass(frozen=True)
@@ -216,12 +198,18 @@ class Fits:
     Attributes:
         cutoff: The last day they have seen; None where there is no test.
         fits: By model.
-        patterns: What the frequency models were fitted on.
+        intervals: Of the models that may be used, the 95 % interval of the purchases that are
+            expected within the days of the test.
     """
 
     cutoff: dt.date | None
     fits: Mapping[str, Fit]
-    patterns: Patterns | None = field(default=None, compare=False, repr=False)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def customers(self) -> int:
+        """Customers that they have seen."""
+        return max(fit.customers for fit in self.fits.values())
 
     @property
     def spend(self) -> SpendModel | None:
@@ -230,27 +218,47 @@ class Fits:
         return SpendModel.of(fit) if fit.usable else None
 
 
-def fit_models(patterns: pl.DataFrame, spend: pl.DataFrame, cutoff: dt.date) -> Fits:
+def fit_models(
+    patterns: pl.DataFrame, spend: pl.DataFrame, cutoff: dt.date, horizon: int | None = None
+) -> Fits:
     """Fit every model.
 
     Args:
-        patterns: `merge_patterns` of all shards, at the cut-off.
-        spend: `merge_spend` of all shards, at the cut-off.
+        patterns: `count_patterns` of all customers, at the cut-off.
+        spend: `sample_spend` of all customers, at the cut-off.
         cutoff: The cut-off.
+        horizon: Days for whose purchases an interval is needed; None for none.
     """
-    counted = Patterns(*(patterns[name].to_numpy() for name in (*_PATTERN, "customers")))
-    ordered = spend.select("frequency", "repeat_revenue").sort("frequency", "repeat_revenue")
-    customers = int(patterns["customers"].sum())
-    frequency, revenue = ordered["frequency"].to_numpy(), _floats(ordered["repeat_revenue"])
+    ordered = patterns.sort(_PATTERN)
+    counted = Patterns(*(ordered[name].to_numpy() for name in (*_PATTERN, "customers")))
+    spenders = spend.select("frequency", "repeat_revenue").sort("frequency", "repeat_revenue")
     fits = {model: fit_frequency(model, counted) for model in CLV_FREQUENCY_MODELS}
-    fits[CLV_SPEND_MODEL] = fit_spend(frequency, revenue, customers)
-    return Fits(cutoff, fits, counted)
+    intervals = {
+        model: interval_of_total(fit, counted, horizon)
+        for model, fit in fits.items()
+        if fit.usable and horizon is not None
+    }
+    fits[CLV_SPEND_MODEL] = fit_spend(
+        spenders["frequency"].to_numpy(),
+        _floats(spenders["repeat_revenue"]),
+        int(patterns["customers"].sum()),
+    )
+    return Fits(cutoff, fits, intervals)
 
 
-def unfitted(cutoff: dt.date | None, status: str) -> Fits:
-    """Fits that are not there, and why."""
-    models = (*CLV_FREQUENCY_MODELS, CLV_SPEND_MODEL)
-    return Fits(cutoff, {model: Fit(model, status) for model in models})
+def unfitted(
+    patterns: pl.DataFrame, spend: pl.DataFrame, cutoff: dt.date | None, status: str
+) -> Fits:
+    """Fits that are not there, and why; as `fit_models`."""
+    customers = int(patterns["customers"].sum())
+    repeat = int(patterns.filter(pl.col("frequency") > 0)["customers"].sum())
+    fits = {
+        model: Fit(model, status, customers, repeat, patterns.height)
+        for model in CLV_FREQUENCY_MODELS
+    }
+    distinct = spend.select("frequency", "repeat_revenue").n_unique()
+    fits[CLV_SPEND_MODEL] = Fit(CLV_SPEND_MODEL, status, customers, spend.height, distinct)
+    return Fits(cutoff, fits)
 
 
 def _floats(money: pl.Series) -> Floats:
@@ -296,8 +304,8 @@ def predict_holdout(customers: pl.DataFrame, fits: Fits, holdout_days: int) -> p
         holdout_days: Days of the test.
 
     Returns:
-        One row per model and user: `model`, `user` (text), `frequency`, `predicted_purchases`
-        (millionths), `predicted_revenue` (hundredths, NULL where there is no spend model),
+        One row per model and user: `model`, `user_id`, `frequency`, `predicted_purchases`
+        (millionths), `predicted_revenue` (money, NULL where there is no spend model),
         `actual_purchases`, `actual_revenue`.
     """
     spend = fits.spend
@@ -319,9 +327,9 @@ def predict_holdout(customers: pl.DataFrame, fits: Fits, holdout_days: int) -> p
             customers.select(
                 pl.lit(model).alias("model"),
                 pl.Series("predicted_purchases", _rounded(purchases, 6)),
-                pl.lit(None, pl.Int64).alias("predicted_revenue")
+                pl.lit(None, MONEY).alias("predicted_revenue")
                 if value is None
-                else pl.Series("predicted_revenue", _rounded(purchases * value, 2)),
+                else _two_decimals("predicted_revenue", purchases * value),
                 *_ACTUAL,
             )
         )
@@ -329,7 +337,7 @@ def predict_holdout(customers: pl.DataFrame, fits: Fits, holdout_days: int) -> p
 
 
 _ACTUAL: Final = (
-    pl.col("user_id").cast(pl.String).alias("user"),
+    pl.col("user_id"),
     pl.col("frequency"),
     pl.col("actual_purchases"),
     pl.col("actual_revenue"),
@@ -345,7 +353,7 @@ def _past_rate(customers: pl.DataFrame, holdout_days: int) -> pl.DataFrame:
     return customers.select(
         pl.lit(CLV_BASELINE).alias("model"),
         ((expected + age // 2) // age).alias("predicted_purchases"),
-        ((revenue + cent_days // 2) // cent_days).cast(pl.Int64).alias("predicted_revenue"),
+        _hundredths((revenue + cent_days // 2) // cent_days).alias("predicted_revenue"),
         *_ACTUAL,
     )
 
@@ -368,7 +376,7 @@ def holdout_sums(predicted: pl.DataFrame) -> dict[str, pl.DataFrame]:
     Returns:
         By name: `purchases` (customers by model, predicted and actual purchases), `revenue`
         (customers and their actual revenue by model and predicted revenue), `actual_revenue`
-        (customers by model and actual revenue), `frequency` (sums by model and repeat purchases).
+        (customers by actual revenue), `frequency` (sums by model and repeat purchases).
     """
     customers = pl.len().cast(pl.Int64).alias("customers")
     return {
@@ -378,7 +386,10 @@ def holdout_sums(predicted: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "revenue": predicted.group_by("model", "predicted_revenue").agg(
             customers, pl.col("actual_revenue").sum()
         ),
-        "actual_revenue": predicted.group_by("model", "actual_revenue").agg(customers),
+        # The baseline is always there, and knows what came.
+        "actual_revenue": predicted.filter(pl.col("model") == CLV_BASELINE)
+        .group_by("actual_revenue")
+        .agg(customers),
         "frequency": _comparison_by(
             predicted, pl.col("frequency").clip(upper_bound=CLV_MOST_FREQUENT)
         ),
@@ -388,16 +399,15 @@ def holdout_sums(predicted: pl.DataFrame) -> dict[str, pl.DataFrame]:
 _KEYS: Final = {
     "purchases": ("model", "predicted_purchases", "actual_purchases"),
     "revenue": ("model", "predicted_revenue"),
-    "actual_revenue": ("model", "actual_revenue"),
+    "actual_revenue": ("actual_revenue",),
     "frequency": ("model", "frequency"),
     "deciles": ("model", "decile"),
 }
 
 
-def merge_sums(name: str, sums: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """The partial aggregates of a name of all shards."""
-    keys = _KEYS[name]
-    return pl.concat(sums).group_by(keys).agg(pl.all().sum()).sort(keys)
+def merge_sums(name: str, sums: pl.DataFrame) -> pl.DataFrame:
+    """The partial aggregates of a name of shards, one behind the other, as one."""
+    return sums.group_by(_KEYS[name]).agg(pl.all().sum())
 
 
 def _comparison_by(predicted: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
@@ -407,37 +417,9 @@ def _comparison_by(predicted: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
     )
 
 
-def holdout_decile_keys(predicted: pl.DataFrame, model: str) -> pl.DataFrame:
-    """Sort keys of the deciles of a model in the test: the most predicted revenue first.
-
-    Returns:
-        Columns `value`, `user`, as exact NTILE takes them; none where revenue is not predicted.
-    """
-    rows = predicted.filter((pl.col("model") == model) & pl.col("predicted_revenue").is_not_null())
-    return rows.select(value=-pl.col("predicted_revenue"), user="user")
-
-
 def decile_sums(predicted: pl.DataFrame) -> pl.DataFrame:
     """Partial aggregates by `model` and `decile`, which `predicted` has; they merge by adding."""
     return _comparison_by(predicted, pl.col("decile"))
-
-
-def with_deciles(predicted: pl.DataFrame) -> pl.DataFrame:
-    """The rows with predicted revenue, with their `decile` by model: for all customers at once."""
-    ranked = predicted.filter(pl.col("predicted_revenue").is_not_null()).sort(
-        "model", -pl.col("predicted_revenue"), "user"
-    )
-    parts = [part.with_columns(decile=_tiles(part.height)) for part in ranked.partition_by("model")]
-    return pl.concat(parts) if parts else ranked.with_columns(decile=pl.lit(None, pl.Int64))
-
-
-def _tiles(total: int) -> pl.Expr:
-    """NTILE of rows that are in order."""
-    position = pl.int_range(pl.len(), dtype=pl.Int64)
-    firsts = tile_ranks(total, CLV_DECILES).values()
-    return pl.sum_horizontal(
-        pl.lit(1, pl.Int64), *((position >= first).cast(pl.Int64) for first in firsts)
-    )
 
 
 @dataclass(frozen=True)
@@ -518,11 +500,10 @@ def _measures(
         "holdout_end": split_days.as_of,
         "holdout_days": split_days.holdout_days,
     }
-    # The baseline is always there, and knows what came.
     known = sums["purchases"].filter(pl.col("model") == CLV_BASELINE)
     customers = int(known["customers"].sum())
     actual = _dot(known["customers"], known["actual_purchases"])
-    actual_revenue = sums["actual_revenue"].filter(pl.col("model") == CLV_BASELINE)
+    actual_revenue = sums["actual_revenue"]
     came = _dot(actual_revenue["customers"], actual_revenue["actual_revenue"].to_physical())
     row |= {
         "customers": customers,
@@ -557,13 +538,11 @@ def _measures(
             ),
         ),
     }
-    if model != CLV_BASELINE and fits.patterns is not None:
-        row["total_low"], row["total_high"] = interval_of_total(
-            fits.fits[model], fits.patterns, split_days.holdout_days
-        )
+    if model in fits.intervals:
+        row["total_low"], row["total_high"] = fits.intervals[model]
     revenue = sums["revenue"].filter(of_model & pl.col("predicted_revenue").is_not_null())
     if revenue.height:
-        expected = _dot(revenue["customers"], revenue["predicted_revenue"]) * _CENT
+        expected = _dot(revenue["customers"], revenue["predicted_revenue"].to_physical())
         row |= {
             "predicted_revenue": _money(expected),
             "revenue_bias": _signed_rate(expected - came, came),
@@ -589,7 +568,7 @@ def _dot(first: pl.Series, second: pl.Series) -> int:
 
 
 def _money(units: int) -> Decimal:
-    return Decimal(units).scaleb(-MONEY_SCALE)
+    return Decimal(units).scaleb(-MONEY_SCALE, _EXACT)
 
 
 def _signed_rate(numerator: int, denominator: int) -> float | None:
@@ -686,28 +665,29 @@ def comparison_table(name: str, sums: pl.DataFrame | None, fits: Fits) -> pl.Dat
         ],
         pl.Float64,
     )
-    revenue = _hundredths("predicted_revenue")
+    revenue = pl.col("predicted_revenue")
     if fits.spend is None:
         revenue = pl.when(pl.col("model") == CLV_BASELINE).then(revenue)
     return table.conform(
         totals.with_columns(
             lift,
-            pl.col("predicted_purchases") / _MICRO,
+            # NumPy divides; Polars multiplies by the reciprocal, which is another number.
+            pl.Series("predicted_purchases", totals["predicted_purchases"].to_numpy() / _MICRO),
             predicted_revenue=revenue,
         )
     )
 
 
-def _hundredths(name: str) -> pl.Expr:
-    """A column of hundredths as money."""
-    money: pl.Expr = pl.col(name).cast(pl.Decimal(38, 0)) * pl.lit(Decimal("0.01"))
+def _hundredths(number: pl.Expr) -> pl.Expr:
+    """A number of hundredths as money."""
+    money: pl.Expr = (number.cast(pl.Decimal(38, 0)) * pl.lit(Decimal("0.01"))).cast(MONEY)
     return money
 
 
 def predict_users(
     summary: pl.DataFrame, final: Fits, validation: Validation, options: ClvOptions
 ) -> pl.DataFrame:
-    """The rows of dim_user_clv of a shard, but for `clv_decile`.
+    """The rows of dim_user_clv of a shard, `user_id` as a number, but for `clv_decile`.
 
     Args:
         summary: `summarise` at as_of.
@@ -731,7 +711,6 @@ def predict_users(
     )
     return known.with_columns(
         *columns,
-        user_id=pl.col("user_id").cast(pl.String),
         avg_repeat_value=pl.when(x > 0).then(
             average_money(repeat_revenue, pl.when(x > 0).then(x).otherwise(1))
         ),
@@ -789,76 +768,4 @@ def _six_decimals(name: str, values: Floats) -> pl.Series:
 
 def _two_decimals(name: str, values: Floats) -> pl.Series:
     cents = pl.DataFrame({name: _rounded(values, 2)})
-    return cents.select(_hundredths(name).cast(_MONEY))[name]
-
-
-def user_decile_keys(predicted: pl.DataFrame) -> pl.DataFrame:
-    """Sort keys of clv_decile: the most predicted_revenue_365d first.
-
-    Returns:
-        Columns `value`, `user`, as exact NTILE takes them; none where revenue is not predicted.
-    """
-    revenue = pl.col("predicted_revenue_365d")
-    return predicted.filter(revenue.is_not_null()).select(
-        value=(pl.lit(0).cast(_MONEY) - revenue), user="user_id"
-    )
-
-
-def clv_tables(
-    purchase_days: pl.DataFrame, as_of: dt.date, options: ClvOptions | None = None
-) -> dict[str, pl.DataFrame]:
-    """All tables of predicted lifetime value, of all purchase days in memory.
-
-    Args:
-        purchase_days: Columns `user_id` (Int64), `event_date`, `revenue` (NUMERIC): one row per
-            user and purchase day, in any order.
-        as_of: The last day known; later ones are left out.
-        options: How to test and discount.
-
-    Returns:
-        The frames of model_clv, metrics_clv_validation, metrics_clv_deciles,
-        metrics_clv_frequency and dim_user_clv, by name.
-    """
-    options = options or ClvOptions()
-    known = purchase_days.filter(pl.col("event_date") <= as_of)
-    first: Any = known["event_date"].min()
-    days = split(first, as_of, options)
-    summary = summarise(known, as_of)
-    sums: dict[str, pl.DataFrame] = {}
-    if days.calibration_end is None:
-        status = NO_HOLDOUT if known.height else TOO_FEW_CUSTOMERS
-        calibration, final = unfitted(None, status), unfitted(as_of, status)
-    else:
-        customers = with_holdout(
-            summarise(known, days.calibration_end), known, days.calibration_end, as_of
-        )
-        calibration, final = (
-            fit_models(
-                merge_patterns([count_patterns(fitted)]),
-                merge_spend([sample_spend(fitted)]),
-                cutoff,
-            )
-            for fitted, cutoff in ((customers, days.calibration_end), (summary, as_of))
-        )
-        predicted = predict_holdout(customers, calibration, (as_of - days.calibration_end).days)
-        sums = {name: merge_sums(name, [part]) for name, part in holdout_sums(predicted).items()}
-        sums["deciles"] = merge_sums("deciles", [decile_sums(with_deciles(predicted))])
-    validation = validate(sums, calibration, days, options)
-    users = predict_users(summary, final, validation, options).sort(
-        pl.col("predicted_revenue_365d"), "user_id", descending=[True, False], nulls_last=True
-    )
-    predicted_users = users["predicted_revenue_365d"].count()
-    users = users.with_columns(
-        clv_decile=pl.when(pl.col("predicted_revenue_365d").is_not_null()).then(
-            _tiles(predicted_users)
-        )
-    )
-    return {
-        MODEL_CLV.name: model_table(calibration, final, validation),
-        METRICS_CLV_VALIDATION.name: METRICS_CLV_VALIDATION.conform(validation.rows),
-        METRICS_CLV_DECILES.name: comparison_table("deciles", sums.get("deciles"), calibration),
-        METRICS_CLV_FREQUENCY.name: comparison_table(
-            "frequency", sums.get("frequency"), calibration
-        ),
-        DIM_USER_CLV.name: DIM_USER_CLV.conform(users),
-    }
+    return cents.select(_hundredths(pl.col(name)))[name]

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import polars as pl
 
@@ -46,6 +47,7 @@ from transforms.analytics.cleaning import (
     candidate_brands,
     multi_brand_products,
 )
+from transforms.analytics.lifetime_value import clv_tables
 from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.metrics.registry import finish_metrics
 from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples, scoring
@@ -121,12 +123,17 @@ def tables_of_batch(
     tables["dim_products"].append(product_table(found))
     tables["dim_categories"].append(category_table(found))
 
+    purchases: list[pl.DataFrame] = []
     if calendar is not None:
-        of_users, of_metrics = _tables_of_users(
+        users = _tables_of_users(
             _cut_all(_joined(by_user), user_shards), UserFacts.of(rules, calendar), found
         )
-        tables |= of_users
-        partials |= of_metrics
+        tables |= users.tables
+        partials |= users.partials
+        purchases = users.purchases
+    if rules.has_clv:
+        as_of = rules.as_of if calendar is None else calendar.last
+        _append(tables, clv_tables(purchases, as_of, rules.clv))
     for metric in finish_metrics(_joined(partials), Facts(found, calendar, rules)):
         require_no_failures({(metric.table.name, name): n for name, n in metric.failures.items()})
         tables[metric.table.name].append(metric.rows)
@@ -149,10 +156,15 @@ def require_no_failures(failures: Failures) -> None:
         raise AssertionError(f"checks fail: {broken}")
 
 
-def _tables_of_users(
-    shards: list[Frames], facts: UserFacts, found: Catalogue
-) -> tuple[dict[str, list[pl.DataFrame]], dict[str, list[pl.DataFrame]]]:
-    """Tables and partial aggregates of the users of all shards."""
+class _Users(NamedTuple):
+    """Tables, partial aggregates and purchases of the users of all shards."""
+
+    tables: dict[str, list[pl.DataFrame]]
+    partials: dict[str, list[pl.DataFrame]]
+    purchases: list[pl.DataFrame]
+
+
+def _tables_of_users(shards: list[Frames], facts: UserFacts, found: Catalogue) -> _Users:
     tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
     partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
     samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
@@ -178,7 +190,7 @@ def _tables_of_users(
         _append(tables, described.tables)
         _append(partials, described.partials)
         require_no_failures(described.failures)
-    return tables, partials
+    return _Users(tables, partials, [shard.purchases for shard in combined])
 
 
 def _find_suspects(batch: pl.DataFrame) -> SuspectProducts:

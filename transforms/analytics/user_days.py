@@ -206,3 +206,27 @@ def user_ends(days: pl.DataFrame) -> Integers:
     users = days["user_id"].to_numpy()
     ends = np.flatnonzero(users[1:] != users[:-1]) + 1
     return np.append(ends, len(users)) if len(users) else ends
+
+
+PURCHASE_HISTORIES: Final = pl.Schema(
+    {"user_id": pl.Int64(), "event_dates": pl.List(pl.Date()), "revenues": pl.List(MONEY)}
+)
+"""A row per user with a purchase: its purchase days, in order, and the revenue of each."""
+
+
+def purchase_histories(days: pl.DataFrame) -> pl.DataFrame:
+    """The `PURCHASE_HISTORIES` of `combine_user_days` of a user shard.
+
+    A user is one row, so that users stay whole wherever rows are parted.
+    """
+    bought = days.filter(pl.col("purchases") > 0)
+    return bought.group_by("user_id", maintain_order=True).agg(
+        event_dates="event_date", revenues="revenue"
+    )
+
+
+def purchase_days(histories: pl.DataFrame) -> pl.DataFrame:
+    """The purchase days of `PURCHASE_HISTORIES`: `user_id`, `event_date`, `revenue`, a row each."""
+    return histories.explode("event_dates", "revenues").rename(
+        {"event_dates": "event_date", "revenues": "revenue"}
+    )

@@ -29,7 +29,14 @@ from transforms.analytics.rfm import (
     with_segment,
 )
 from transforms.analytics.snapshots import Snapshots, snapshots
-from transforms.analytics.user_days import USER_DAYS, UserDays, combine_user_days, user_day_table
+from transforms.analytics.user_days import (
+    PURCHASE_HISTORIES,
+    USER_DAYS,
+    UserDays,
+    combine_user_days,
+    purchase_histories,
+    user_day_table,
+)
 from transforms.analytics.users import (
     USER_SESSIONS,
     DescribedUsers,
@@ -84,6 +91,7 @@ class CombinedShard:
         users: `combine_users`.
         days: The `HISTORY_DAYS` of `combine_user_days`.
         states: What its buyers had bought, at every snapshot.
+        purchases: The `PURCHASE_HISTORIES` of its buyers; none where lifetime value is left out.
         tables: Rows of fct_orders and fct_user_days.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
@@ -92,6 +100,7 @@ class CombinedShard:
     users: pl.DataFrame
     days: pl.DataFrame
     states: PurchaseStates
+    purchases: pl.DataFrame
     tables: Frames
     partials: Frames
     failures: Failures
@@ -116,6 +125,7 @@ def combine_shard(frames: Mapping[str, pl.DataFrame], facts: UserFacts) -> Combi
         users,
         days.select(HISTORY_DAYS),
         purchase_states(days, facts.snapshots.dates, rules.frequency_unit),
+        purchase_histories(days) if rules.has_clv else PURCHASE_HISTORIES.to_frame(),
         tables,
         dict(partials_of(Source.USER_DAYS, UserDays(days, facts.calendar), rules)),
         {("fct_sessions", "user_in_dim_users"): users_without_events(users, sessions)},

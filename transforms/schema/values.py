@@ -210,3 +210,19 @@ MIGRATION_PERIODS: Final = ("week", "month")
 
 NEW_CUSTOMER: Final = "New"
 """Stands for the value, before, of a user without an event by then."""
+
+
+CLV_FREQUENCY_MODELS = ("bg_nbd", "mbg_nbd")
+CLV_SPEND_MODEL = "gamma_gamma"
+CLV_BASELINE = "past_rate"
+CLV_FITS = ("calibration", "final")
+CLV_STATUSES = ("ok", "not_converged", "boundary", "too_few_customers", "no_holdout")
+CLV_HORIZONS = (30, 90, 365)
+"""Days ahead that are predicted."""
+
+CLV_DECILES = 10
+CLV_MOST_FREQUENT = 7
+"""Repeat purchases from which on customers share a row of metrics_clv_frequency."""
+
+CLV_MOST_CORRELATION = 0.3
+"""Correlation of purchases and their value beyond which gamma_gamma is to be doubted."""

@@ -64,19 +64,25 @@ def read_facts(store: FrameStore, dates: Iterable[Payload], rules: Rules) -> Use
 
 
 @beam.typehints.with_output_types(
-    tuple[int, Payload], tables=TableBatch, states=Payload, samples=Payload, partials=NamedFrame
+    tuple[int, Payload],
+    tables=TableBatch,
+    states=Payload,
+    samples=Payload,
+    purchases=Payload,
+    partials=NamedFrame,
 )
 class CombineUsers(beam.DoFn):
     """What session shards say of the users of a shard → (shard, payload "users" or "days").
 
     On the tag `tables`, rows of fct_orders and fct_user_days; on `states`, payloads of what its
     buyers had bought at every snapshot; on `samples`, payloads of `rank_samples` and "totals"; on
-    `partials`, partial aggregates and "checks".
+    `purchases`, payloads of `PURCHASE_HISTORIES`; on `partials`, partial aggregates and "checks".
     """
 
     TABLES: Final = "tables"
     STATES: Final = "states"
     SAMPLES: Final = "samples"
+    PURCHASES: Final = "purchases"
     PARTIALS: Final = "partials"
 
     def __init__(self, rules: Rules, store: FrameStore) -> None:
@@ -106,6 +112,8 @@ class CombineUsers(beam.DoFn):
             yield TaggedOutput(self.SAMPLES, payload)
         for payload in store_frames(self._store, {"states": combined.states.rows}):
             yield TaggedOutput(self.STATES, payload)
+        for payload in store_frames(self._store, {"purchases": combined.purchases}):
+            yield TaggedOutput(self.PURCHASES, payload)
         kept = {"users": combined.users}
         if self._rules.has_history:
             kept["days"] = combined.days
@@ -248,11 +256,13 @@ class DescribedUserShards(NamedTuple):
         tables: Rows of the other tables of users. (Joined with those, they would not be staged
             where they are made, but be kept by the engine until all are.)
         partials: Partial aggregates, and "checks".
+        purchases: Payloads of `PURCHASE_HISTORIES`; none where lifetime value is left out.
     """
 
     day_tables: beam.PCollection[TableBatch]
     tables: beam.PCollection[TableBatch]
     partials: beam.PCollection[NamedFrame]
+    purchases: beam.PCollection[Payload]
 
 
 class BuildUsers(beam.PTransform[Any, Any]):
@@ -292,6 +302,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
                 CombineUsers.TABLES,
                 CombineUsers.STATES,
                 CombineUsers.SAMPLES,
+                CombineUsers.PURCHASES,
                 CombineUsers.PARTIALS,
                 main="users",
             )
@@ -317,6 +328,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
             described.tables,
             (combined[CombineUsers.PARTIALS], described[DescribeUsers.PARTIALS])
             | "Partials" >> beam.Flatten(),
+            combined[CombineUsers.PURCHASES],
         )
 
     def _rank(

@@ -13,29 +13,30 @@ from transforms.schema.types import (
     STRING,
     Column,
     RowCheck,
+    Severity,
     Table,
     count,
     rate,
     required,
 )
-
-CLV_FREQUENCY_MODELS = ("bg_nbd", "mbg_nbd")
-CLV_SPEND_MODEL = "gamma_gamma"
-CLV_BASELINE = "past_rate"
-CLV_FITS = ("calibration", "final")
-CLV_STATUSES = ("ok", "not_converged", "boundary", "too_few_customers", "no_holdout")
-CLV_HORIZONS = (30, 90, 365)
-"""Days ahead that are predicted."""
-
-CLV_DECILES = 10
-CLV_MOST_FREQUENT = 7
-"""Repeat purchases from which on customers share a row of metrics_clv_frequency."""
+from transforms.schema.values import (
+    CLV_BASELINE,
+    CLV_DECILES,
+    CLV_FITS,
+    CLV_FREQUENCY_MODELS,
+    CLV_HORIZONS,
+    CLV_MOST_CORRELATION,
+    CLV_MOST_FREQUENT,
+    CLV_SPEND_MODEL,
+    CLV_STATUSES,
+)
 
 _MODELS = (*CLV_FREQUENCY_MODELS, CLV_SPEND_MODEL)
 _PREDICTORS = (*CLV_FREQUENCY_MODELS, CLV_BASELINE)
 
 MODEL_CLV = Table(
     name="model_clv",
+    group="clv",
     grain="one row per fit and model",
     key=("fit", "model"),
     columns=(
@@ -72,10 +73,22 @@ MODEL_CLV = Table(
             "Correlation of repeat purchases and their mean value, which gamma_gamma takes for 0.",
         ),
     ),
+    row_checks=(
+        # BG/NBD often has no finite expectation; MBG/NBD is there for it.
+        RowCheck(
+            "status_ok", (pl.col("status") != "ok") & (pl.col("model") != "bg_nbd"), Severity.WARN
+        ),
+        RowCheck(
+            "spend_independent_of_frequency",
+            pl.col("spend_frequency_correlation").abs() > CLV_MOST_CORRELATION,
+            Severity.WARN,
+        ),
+    ),
 )
 
 METRICS_CLV_VALIDATION = Table(
     name="metrics_clv_validation",
+    group="clv",
     grain="one row per model, tested on days it has not seen",
     key=("model",),
     columns=(
@@ -101,6 +114,9 @@ METRICS_CLV_VALIDATION = Table(
         Column("passed", BOOL, "True where predictions may be published; NULL for the baseline."),
         Column("reasons", STRING, "What failed: a status, or bias, rmse, mae, gini."),
     ),
+    row_checks=(
+        RowCheck("selected_passed", pl.col("selected") & ~pl.col("passed"), Severity.WARN),
+    ),
 )
 
 
@@ -118,6 +134,7 @@ def _comparison() -> tuple[Column, ...]:
 
 METRICS_CLV_DECILES = Table(
     name="metrics_clv_deciles",
+    group="clv",
     grain="one row per model and decile of predicted revenue",
     key=("model", "decile"),
     columns=(
@@ -134,6 +151,7 @@ METRICS_CLV_DECILES = Table(
 
 METRICS_CLV_FREQUENCY = Table(
     name="metrics_clv_frequency",
+    group="clv",
     grain="one row per model and number of repeat purchases before the test",
     key=("model", "frequency"),
     columns=(
@@ -150,6 +168,7 @@ METRICS_CLV_FREQUENCY = Table(
 
 DIM_USER_CLV = Table(
     name="dim_user_clv",
+    group="clv",
     grain="one row per user with a purchase",
     key=("user_id",),
     cluster_by=("clv_decile",),
@@ -207,12 +226,4 @@ DIM_USER_CLV = Table(
             pl.col("p_alive").is_not_null() & pl.col("model_status").str.starts_with("failed"),
         ),
     ),
-)
-
-CLV_TABLES = (
-    MODEL_CLV,
-    METRICS_CLV_VALIDATION,
-    METRICS_CLV_DECILES,
-    METRICS_CLV_FREQUENCY,
-    DIM_USER_CLV,
 )

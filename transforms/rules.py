@@ -101,3 +101,8 @@ class Rules:
     def has_history(self) -> bool:
         """Whether the states of customers are kept."""
         return HISTORY_GROUP not in self.left_out
+
+    @property
+    def has_clv(self) -> bool:
+        """Whether lifetime value is predicted."""
+        return "clv" not in self.without

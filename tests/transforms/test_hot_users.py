@@ -50,7 +50,7 @@ def test_a_hot_users_rows_are_added_up():
     days, sessions = made["user_days"], made["user_sessions"]
     assert days.filter(pl.col("user_id") == 7).height == 3
     assert sessions.filter(pl.col("user_id") == 7)["sessions"].to_list() == [49]
-    assert days["sessions"].sum() == sessions["sessions"].sum() == 69
+    assert days["sessions"].sum() == sessions["sessions"].sum() == 70
     assert days["orders"].sum() == made["orders"].height
 
 

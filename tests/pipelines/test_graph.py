@@ -21,7 +21,7 @@ from transforms.warehouse.publishing import Run
 STAGES = {
     "Parse": """
         InputRanges SpreadRanges ParseRanges AddCounts StoreCounts
-        RejectedExamples Start RequireFewRejected
+        RejectedExamples Start RequireFewRejected KeepWarehouse
     """,
     "ShuffleEvents": "Send Shards EachShard WithEmpty Group",
     "FindSuspects": """
@@ -47,7 +47,7 @@ STAGES = {
     "Publish": """
         StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics
         StageLifetimeValue StagePredictions
-        AllFiles AllReports AddReports StoreReports AllAudits Start AuditAndPublish FreeWarehouse
+        AllFiles AllReports AddReports StoreReports AllAudits Start AuditAndPublish KeepWarehouse
     """,
 }
 
@@ -168,7 +168,7 @@ def element_coders(coder):
 
 
 def test_elements_are_pickled_only_where_no_coder_exists(graph):
-    """Ranges, days and parameters of models are small; the last step gives nothing but None."""
+    """Ranges, days and parameters of models are small."""
     context = PipelineContext(graph)
     pickled = {
         re.sub(r"^\d+|\.None$", "", collection.unique_name)
@@ -184,7 +184,6 @@ def test_elements_are_pickled_only_where_no_coder_exists(graph):
         "LifetimeValue/SplitDays",
         "LifetimeValue/FitModels",
         "LifetimeValue/ChooseModel",
-        "Publish/FreeWarehouse",
     }
 
 

@@ -90,9 +90,9 @@ def _levels(shards: int, bundle_bytes: int) -> Levels:
         shards: Number of shards.
         bundle_bytes: CSV of which a bundle sends what it makes.
     """
-    if shards * PIECE_BYTES <= bundle_bytes:
-        return Levels(shards)
     of_group = math.isqrt(shards - 1) + 1
+    if shards * PIECE_BYTES <= bundle_bytes or shards == of_group:
+        return Levels(shards)
     slice_bytes = max(SHARD_BYTES, 2 * of_group * PIECE_BYTES)
     return Levels(shards, -(-shards // of_group), -(-of_group * SHARD_BYTES // slice_bytes))
 

@@ -49,7 +49,7 @@ class Driver:
         )
 
     def wait_until_ready(self) -> None:
-        assert self._line() == "ready\n"
+        assert self._line(seconds=10 * SECONDS) == "ready\n", "it may have to compile kernels"
 
     def begin(self, given: list[str], output: Path, call: str = "", nth: int = 0, error: int = 0):
         told = {"arguments": given, "below": f"{output}/", "call": call, "nth": nth, "error": error}
@@ -65,10 +65,10 @@ class Driver:
         self.process.kill()
         self.process.communicate()
 
-    def _line(self) -> str:
-        if not select.select([self.process.stdout], [], [], SECONDS)[0]:
+    def _line(self, seconds: int = SECONDS) -> str:
+        if not select.select([self.process.stdout], [], [], seconds)[0]:
             self.end()
-            pytest.fail(f"hangs for {SECONDS} seconds")
+            pytest.fail(f"hangs for {seconds} seconds")
         return self.process.stdout.readline()
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from numba.core.caching import _CacheLocator
 
 from tests.oracle.grammar import COLUMNS
 from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import ROOT, arguments
 from transforms.columnar import kernels
+from transforms.steps import sessions  # noqa: F401 - compiles the kernels, where that is to do
 
 MODULE = '''
 """Events by day of the week: metrics_weekdays."""
@@ -83,9 +85,12 @@ def house(tmp_path_factory) -> Path:
     # Numba tells a kernel by the path of its module, so that the copy would compile all again.
     compiled = Path(kernels.config.CACHE_DIR)
     cache = folder.parent / "cache" / compiled.parent.name / compiled.name
-    cache.mkdir(parents=True)
-    if (compiled / str(ROOT).lstrip("/")).is_dir():
-        shutil.copytree(compiled / str(ROOT).lstrip("/"), cache / str(folder).lstrip("/"))
+    for room in ("transforms/columnar", "transforms/ingest"):
+        known, copied = (
+            _CacheLocator.get_suitable_cache_subpath(str(root / room / "module.py"))
+            for root in (ROOT, folder)
+        )
+        shutil.copytree(compiled / known, cache / copied)
     return folder
 
 

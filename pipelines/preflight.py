@@ -34,11 +34,13 @@ from transforms.ingest.files import InputFile, match_inputs
 from transforms.schema import TABLES_BY_NAME
 from transforms.warehouse import in_bucket, open_warehouse
 from transforms.warehouse.gcs import describe
+from transforms.warehouse.temporary import sweep
 
 _SECONDS: Final = 20.0  # a service that says nothing for so long counts as not reachable
 _BUCKET_RETRY: Final = STORAGE_RETRY.with_timeout(_SECONDS)
 _RETRY: Final = BIGQUERY_RETRY.with_timeout(_SECONDS)
 _THREADS: Final = 64  # of a local run of two workers, beside those of the libraries
+_PROBE_PREFIX: Final = "_probe_"  # of a folder in a local warehouse
 _LOGIN: Final = "gcloud auth application-default login"
 
 
@@ -125,7 +127,10 @@ def _folder_problems(output: str) -> list[str]:
     """Make a local folder, if need be, and try there what a publication does."""
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="_probe_", dir=output, ignore_cleanup_errors=True) as name:
+        sweep(_PROBE_PREFIX, Path(output), is_ours=True)
+        with TemporaryDirectory(
+            prefix=_PROBE_PREFIX, dir=output, ignore_cleanup_errors=True
+        ) as name:
             return _file_system_problems(output, Path(name))
     except OSError as error:
         problem = (

@@ -43,6 +43,14 @@ def test_folders_of_dead_runs_are_swept(folder):
     assert not dead.exists()
 
 
+def test_folders_of_names_that_only_this_program_gives_need_no_lock(folder, tmp_path):
+    dead = left(tmp_path, "ours_without_a_lock", lock=False)
+    young = left(tmp_path, "ours_young", lock=False, age=5)
+    sweep("ours_", tmp_path, is_ours=True)
+    assert not dead.exists()
+    assert young.exists()
+
+
 def test_what_is_young_or_in_use_or_of_another_program_stays(folder):
     young = left(folder, "ours_young", age=5)
     other = left(folder, "ours_without_a_lock", lock=False)
@@ -78,6 +86,9 @@ def test_a_run_sweeps_what_beam_kept_for_a_dead_one_and_leaves_nothing(folder, t
     dead = left(folder, "beam-pipeline-temp1")
     of_another_program = left(folder, "beam-pipeline-temp2", lock=False)
     (tmp_path / "a.csv").write_text("\n".join([",".join(COLUMNS), ",".join(GOOD_ROW)]))
+    (tmp_path / "w").mkdir()
+    probe = left(tmp_path / "w", "_probe_dead", lock=False)
     run([tmp_path / "a.csv"], tmp_path / "w")
     assert not dead.exists()
+    assert not probe.exists()
     assert [path.name for path in folder.iterdir()] == [of_another_program.name]

@@ -356,7 +356,7 @@ def spill_folder() -> Iterator[Path]:
 
     Those of this user's runs that were killed are removed first.
     """
-    sweep(_SPILL_PREFIX)
+    sweep(_SPILL_PREFIX, is_ours=True)
     with held(Path(tempfile.mkdtemp(prefix=_SPILL_PREFIX))) as folder:
         yield folder
 

@@ -1,4 +1,4 @@
-"""Folders of a run below the temporary folder: held while it works, swept if it was killed."""
+"""Folders that go with a run: held while it works, swept by the next if it was killed."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ def held(folder: Path) -> Iterator[Path]:
             rmtree(folder, ignore_errors=True)
 
 
-def sweep(prefix: str) -> None:
+def sweep(prefix: str, parent: Path | None = None, *, is_ours: bool = False) -> None:
     """Remove folders that dead runs held: this user's, not just made, and held by no process.
-
-    Folders without a lock are of other programs and stay.
 
     Args:
         prefix: What the folders' names begin with.
+        parent: Where they are; None for the temporary folder.
+        is_ours: No other program makes folders of such names. Otherwise those without a lock are
+            somebody else's, and stay.
     """
-    parent = Path(tempfile.gettempdir())
+    parent = parent or Path(tempfile.gettempdir())
     user = own_user(parent)
     for left in parent.glob(f"{prefix}*"):
         with suppress(RunError, OSError):
             require_own(left, user)
-            is_ours = (left / LOCK).is_file()
-            if is_ours and time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
+            is_known = is_ours or (left / LOCK).is_file()
+            if is_known and time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
                 with locked(left):
                     rmtree(left)

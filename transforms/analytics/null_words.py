@@ -1,6 +1,6 @@
 """Rows in which a word stands for NULL: `nan`, `null`, `none` or backslash N.
 
-Brands and category codes are looked at once for each product code, sessions once for each
+Brands and category codes are looked at once for each text of new product codes, sessions once for each
 name in a batch. Rows are counted only where one of them is such a word.
 """
 
@@ -53,12 +53,17 @@ class NullWords:
         known = len(known_codes().product_id)
         seen = len(self._flags[_OF_PRODUCTS[0]])
         if known > seen:
-            added = columns_of(np.arange(seen, known), _OF_PRODUCTS).select(
-                is_null_word(column).alias(column) for column in _OF_PRODUCTS
-            )
-            for column in _OF_PRODUCTS:
-                self._flags[column] = np.append(self._flags[column], added[column].to_numpy())
+            for texts in columns_of(np.arange(seen, known), _OF_PRODUCTS):
+                flags = np.append(self._flags[texts.name], _are_null_words(texts))
+                self._flags[texts.name] = flags
         return self._flags
+
+
+def _are_null_words(texts: pl.Series) -> Flags:
+    """The same of categorical texts, each looked at once."""
+    words = texts.unique().to_frame().filter(is_null_word(texts.name))[texts.name]
+    flags: Flags = texts.to_physical().is_in(words.to_physical()).fill_null(value=False).to_numpy()
+    return flags
 
 
 def products_of_second_null_word(brands: pl.DataFrame) -> int:

@@ -1,7 +1,7 @@
 """Rows in which a word stands for NULL: `nan`, `null`, `none` or backslash N.
 
-Brands and category codes are looked at once for each text of new product codes, sessions once for each
-name in a batch. Rows are counted only where one of them is such a word.
+Brands and category codes are looked at once for each text of new product codes, sessions once for
+each name in a batch. Rows are counted only where one of them is such a word.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.over_time import Day, bought, frame_of, visited
+from tests.transforms.analytics.over_time import Day, bought, frame_of, visited
 from transforms.analytics.calendar import Calendar
 from transforms.analytics.metrics import (
     active_users,

@@ -13,7 +13,7 @@ from transforms.ingest.parsing import REJECTED_BATCH, parse_block
 from transforms.ingest.rejections import ACCEPTED, describe_examples, pick_examples
 from transforms.schema import REJECT_REASONS
 
-DOCS = Path(__file__).parents[2] / "docs" / "input.md"
+DOCS = Path(__file__).parents[3] / "docs" / "input.md"
 
 
 def rejected(*rows: tuple[str, int, str, str]) -> pl.DataFrame:

@@ -122,7 +122,7 @@ def other_process(tmp_path_factory):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     told = json.loads(done.stdout)
     checksum = told.pop("checksum")

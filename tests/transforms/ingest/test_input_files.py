@@ -450,6 +450,6 @@ def test_memory_is_bounded_whatever_stands_in_a_file(folder):
         [sys.executable, "-c", parsed_by_a_process, str(len(CONTENT))],
         capture_output=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert int(done.stdout) < 250 << 10

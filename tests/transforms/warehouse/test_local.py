@@ -450,7 +450,7 @@ def test_a_staged_file_that_is_gone_or_cut_stops_the_publication(tmp_path):
             warehouse.record(manifest, [file])
 
 
-EARLIER = Path(__file__).parents[1] / "warehouse_0_1_0" / "folder"
+EARLIER = Path(__file__).parents[2] / "warehouse_0_1_0" / "folder"
 
 
 def test_a_warehouse_of_an_earlier_version_is_published_over(tmp_path):

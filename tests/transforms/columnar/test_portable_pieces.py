@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.transforms.frames import at, events
-from tests.transforms.test_packing import VALUES
+from tests.transforms.columnar.test_packing import VALUES
 from transforms.columnar.checksum import event_checksum
 from transforms.columnar.portable_pieces import (
     can_encode,

@@ -439,7 +439,7 @@ def test_memory_is_bounded_whatever_stands_in_a_file(folder):
         file.write(b"\n" + GOOD)
     parsed_by_a_process = (
         "import resource, sys\n"
-        "from tests.transforms.test_input_files import parsed\n"
+        "from tests.transforms.ingest.test_input_files import parsed\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "events, rejected = parsed('a.csv')\n"
         "assert (events, [row[:3] for row in rejected]) == (2, [('a.csv', int(sys.argv[1]), "

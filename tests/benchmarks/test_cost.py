@@ -16,10 +16,11 @@ import pytest
 from pipelines.generate_events import main as generate
 from tests.transforms.frames import NO_SUSPECTS
 from transforms.analytics.catalogue import ProductSums
-from transforms.analytics.session_shard import session_shard_frames
+from transforms.analytics.session_shard import session_shard
 from transforms.analytics.shard_keys import session_shard_key
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
+from transforms.rules import Rules
 from transforms.schema import FCT_EVENTS
 from transforms.shuffle.stores import SpillStore
 from transforms.warehouse.staging import stage
@@ -53,17 +54,16 @@ def steps(tmp_path_factory) -> dict[str, Callable[[], object]]:
             store.read([payload])
 
     def sessions():
-        return session_shard_frames(
+        return session_shard(
             parsed.events,
             parsed.session_names,
             NO_SUSPECTS,
             ProductSums(),
-            timeout_seconds=3600,
-            order_gap_seconds=1,
+            rules=Rules(),
             shard=0,
         )
 
-    (_, frame, encoded), _ = sessions()[0]
+    _, frame, encoded = sessions().tables[0]
     return {
         "hash": lambda: hashlib.sha512(block.padded).digest(),
         "parse": lambda: parse_block(block, header),

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from tests.transforms.frames import at, events
 from tests.transforms.columnar.test_packing import VALUES
+from tests.transforms.frames import at, events
 from transforms.columnar.checksum import event_checksum
 from transforms.columnar.portable_pieces import (
     can_encode,

@@ -275,7 +275,7 @@ def test_too_many_rejected_rows_fail_the_run(tmp_path, small_csv, capsys):
         "--max_rejected_ratio=0.04 allows; nothing was published."
     )
     assert lines[1] == "Reasons: malformed_row 3, bad_event_type 2"
-    assert lines[2] == "The first of each:"
+    assert lines[2] == "The first of each (keep all by --rejected_to=FILE.csv):"
     content = bad.read_bytes()
     assert lines[3] == f"  malformed_row: {bad}, line 99, byte {content.index(b'short')}: 'short'"
     offset = content.index(b",look,") - len("2019-10-01 00:00:00 UTC")

@@ -307,7 +307,11 @@ def test_rejected_rows_up_to_the_ratio_pass():
         "3 of 100 rows were rejected (3.00%), more than --max_rejected_ratio=0.0299 allows; "
         "nothing was published."
     )
-    assert others == ["Reasons: bad_price 3", "The first of each:", "  bad_price: a.csv"]
+    assert others == [
+        "Reasons: bad_price 3",
+        "The first of each (keep all by --rejected_to=FILE.csv):",
+        "  bad_price: a.csv",
+    ]
 
 
 @pytest.mark.parametrize(

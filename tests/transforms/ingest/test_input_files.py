@@ -72,7 +72,7 @@ def shell(command: str, **options) -> str:
 
 def test_a_glob_in_the_working_folder(folder):
     write("2019-Oct.csv", "2019-Nov.csv", "2020-Jan.csv")
-    write("2019-Dec.csv.gz", content=gzip.compress(CONTENT))
+    write("2019-Dec.csv.gz", content=gzip.compress(CONTENT, mtime=0))
     assert matched("2019-*.csv*") == ["2019-Dec.csv.gz", "2019-Nov.csv", "2019-Oct.csv"]
     assert parsed("2019-*.csv*") == (3, [])
 
@@ -212,7 +212,7 @@ def test_names_that_are_no_text_are_read_and_shown(folder):
     Path(name).write_bytes(b"")
     assert refused(name).startswith(r"caf\xe9 'x'\n.csv: the file is empty")
     damaged = os.fsdecode(b"caf\xe9 'x'\n.csv.gz")
-    Path(damaged).write_bytes(gzip.compress(CONTENT)[:-20])
+    Path(damaged).write_bytes(gzip.compress(CONTENT, mtime=0)[:-20])
     command = refused(damaged).rpartition("check it with gzip -t ")[2]
     assert os.fsencode(shell(f"ls {command}").strip()) == os.fsencode(damaged)
 
@@ -227,7 +227,7 @@ LATER = b"\n".join([GOOD] * 5)
     ("name", "content", "message"),
     [
         ("a.csv", PARQUET, "this is a Parquet file; write it as CSV: "),
-        ("a.csv.gz", gzip.compress(PARQUET), "this is a Parquet file; "),
+        ("a.csv.gz", gzip.compress(PARQUET, mtime=0), "this is a Parquet file; "),
         ("a.csv.gz", PARQUET, "this is a Parquet file; "),
         ("a.csv", CONTENT.decode().encode("utf-16"), "this is UTF-16 text; write it as UTF-8: "),
         ("a.csv", CONTENT.decode().encode("utf-16-le"), "this is UTF-16 text; "),
@@ -237,9 +237,9 @@ LATER = b"\n".join([GOOD] * 5)
         ("a.csv.gz", b"<html>\n", "this is a web page, not a CSV; "),
         ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid", "this is a Git LFS pointer"),
         ("a.csv", b"\xfd7zXZ\0\0", "this is an xz file; decompress it: xz -d a.csv"),
-        ("a b.csv", gzip.compress(CONTENT), "this is a gzip file, but its name does not say so; "),
+        ("a b.csv", gzip.compress(CONTENT, mtime=0), "this is a gzip file, but its name does not say so; "),
         ("a.csv", compressed(CONTENT, ".zip"), "this is a zip file, but its name does not say so"),
-        ("a.csv.zst", gzip.compress(CONTENT), "this is a gzip file, but its name ends in .zst; "),
+        ("a.csv.zst", gzip.compress(CONTENT, mtime=0), "this is a gzip file, but its name ends in .zst; "),
         ("a.csv.GZ", compressed(CONTENT, ".zst"), "this is a Zstandard file, but its name ends in"),
         ("a.csv.bz2", CONTENT, "this is not compressed, but its name ends in .bz2; rename it: "),
         ("a.csv.zip", CONTENT, "this is not compressed, but its name ends in .zip; rename it: "),
@@ -263,8 +263,8 @@ def test_a_wrong_kind_of_file_says_what_it_is(folder, name, content, message):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a b.csv", gzip.compress(CONTENT)),
-        ("a.csv.zst", gzip.compress(CONTENT)),
+        ("a b.csv", gzip.compress(CONTENT, mtime=0)),
+        ("a.csv.zst", gzip.compress(CONTENT, mtime=0)),
         ("it's.csv.gz", CONTENT),
         ("a.csv", CONTENT.replace(b",", b";")),
         ("a.csv", CONTENT.replace(b",", b"\t")),
@@ -294,7 +294,7 @@ def test_all_wrong_files_are_named(folder):
 
 
 def test_capitals_in_a_suffix_do_not_matter(folder):
-    write("a.CSV.GZ", content=gzip.compress(CONTENT))
+    write("a.CSV.GZ", content=gzip.compress(CONTENT, mtime=0))
     assert parsed("a.CSV.GZ") == (1, [])
 
 

@@ -10,7 +10,7 @@ from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import arguments, contents, published, run
 from transforms.schema import TABLES
 from transforms.shuffle.stores import SpillStore
-from transforms.steps import stage_tables
+from transforms.warehouse import staging
 
 pytestmark = pytest.mark.portable
 REPEATS = 2
@@ -35,13 +35,13 @@ def assert_published_once(output: Path, expected) -> None:
 
 def test_every_bundle_three_times(files, expected, tmp_path, monkeypatch):
     written = []
-    stage = stage_tables.stage
+    stage = staging.stage
 
-    def counted_stage(frame, table, *rest):
+    def counted_stage(frame, table, *rest, **options):
         written.append(table.name)
-        return stage(frame, table, *rest)
+        return stage(frame, table, *rest, **options)
 
-    monkeypatch.setattr(stage_tables, "stage", counted_stage)
+    monkeypatch.setattr(staging, "stage", counted_stage)
     code = customer_analytics.main(
         [*arguments(files, tmp_path), f"--direct_runner_bundle_repeat={REPEATS}"]
     )
@@ -52,13 +52,13 @@ def test_every_bundle_three_times(files, expected, tmp_path, monkeypatch):
 
 
 def test_an_attempt_dies_after_writing_a_staged_file(files, expected, tmp_path, monkeypatch):
-    stage = stage_tables.stage
+    stage = staging.stage
 
-    def stage_in_second_attempt(*arguments):
-        stage(*arguments)  # of an attempt whose result nobody gets
-        return stage(*arguments)
+    def stage_in_second_attempt(*arguments, **options):
+        stage(*arguments, **options)  # of an attempt whose result nobody gets
+        return stage(*arguments, **options)
 
-    monkeypatch.setattr(stage_tables, "stage", stage_in_second_attempt)
+    monkeypatch.setattr(staging, "stage", stage_in_second_attempt)
     run(files, tmp_path)
 
     assert_published_once(tmp_path, expected)
@@ -81,10 +81,10 @@ def test_an_attempt_dies_after_writing_to_the_spill(files, expected, tmp_path, m
 @pytest.fixture(params=["sink", "spill"])
 def dying(request):
     """A patch under which every attempt dies once it has written a file."""
-    stage, append = stage_tables.stage, SpillStore._append
+    stage, append = staging.stage, SpillStore._append
 
-    def stage_and_die(*arguments):
-        stage(*arguments)
+    def stage_and_die(*arguments, **options):
+        stage(*arguments, **options)
         raise OSError(request.param)
 
     def append_and_die(self, shard, buffers):
@@ -93,7 +93,7 @@ def dying(request):
 
     patch = pytest.MonkeyPatch()
     if request.param == "sink":
-        patch.setattr(stage_tables, "stage", stage_and_die)
+        patch.setattr(staging, "stage", stage_and_die)
     else:
         patch.setattr(SpillStore, "_append", append_and_die)
     yield patch

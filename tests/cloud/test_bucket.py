@@ -250,6 +250,20 @@ def test_a_lost_answer_does_not_fail_a_write(cloud):
     assert not gcs.Folder(cloud.output).write("object.json", {"a": 2}, gcs.ABSENT)
 
 
+def test_an_object_that_is_replaced_while_it_is_read_is_there(cloud):
+    folder = gcs.Folder(cloud.output)
+    assert folder.write("object.json", {"a": 1}, gcs.ABSENT)
+
+    def replace(request, response):
+        """Write another one between the look for its generation and the download."""
+        cloud.storage.reset()
+        generation = int(json.loads(response.body)["generation"])
+        assert gcs.Folder(cloud.output).write("object.json", {"a": 2}, generation)
+
+    cloud.storage.observe = replace
+    assert folder.read("object.json").document == {"a": 2}
+
+
 def test_a_bucket_that_refuses_is_explained(cloud):
     cloud.storage.fault = lambda _: error(403, "forbidden", "no access for you")
     with pytest.raises(RunError, match=r"no access for you.*roles/storage\.objectUser"):

@@ -64,13 +64,11 @@ class Folder:
     def read(self, name: str) -> Stored | None:
         """Read a JSON object; None where there is none."""
         with _explained(f"{self.path}/{name}", "read"):
-            blob = self._bucket.get_blob(self._prefix + name, retry=_RETRY)
-            if blob is None:
-                return None
-            generation = int(blob.generation)
-            with suppress(NotFound):  # removed in between
-                data = blob.download_as_bytes(if_generation_match=generation, retry=_RETRY)
-                return Stored(_parsed(data, f"{self.path}/{name}"), generation)
+            while (blob := self._bucket.get_blob(self._prefix + name, retry=_RETRY)) is not None:
+                generation = int(blob.generation)
+                with suppress(NotFound, PreconditionFailed):  # replaced or removed in between
+                    data = blob.download_as_bytes(if_generation_match=generation, retry=_RETRY)
+                    return Stored(_parsed(data, f"{self.path}/{name}"), generation)
         return None
 
     def write(self, name: str, document: Mapping[str, Any], generation: int) -> bool:

@@ -80,3 +80,15 @@ def test_libraries_stay_in_their_rooms(library):
         if any(is_within(other, {library}) for other in imported(path))
     }
     assert {name for name in users if not is_within(name, LIBRARIES[library])} == set()
+
+
+def test_no_module_takes_a_private_name_of_another():
+    taken = {
+        (name, f"{node.module}.{alias.name}")
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if (node.module or "").startswith("transforms") and alias.name.startswith("_")
+    }
+    assert taken == set()

@@ -218,8 +218,9 @@ def test_a_dataset_of_a_time_to_come_is_seen_first_and_the_way_out_works(warehou
 
 
 def test_a_table_of_more_files_than_a_job_takes_is_loaded_in_parts(
-    warehouse, events, local, monkeypatch
+    objects, queries, events, local, monkeypatch
 ):
+    warehouse = new_warehouse(objects, queries)  # nothing there is superseded
     manifest = audited(warehouse, events, "parts")
     extra = stage(
         REJECTED_ROWS.empty_frame(), REJECTED_ROWS, f"{warehouse.output}/_runs/parts"

@@ -410,10 +410,10 @@ class Series(NamedTuple):
 
 
 def series_row(x: date | str, period: str, values: Sequence[Any], texts: Sequence[str]) -> Row:
-    """Return a row of `columns`, `areas` or `lines`: a value of each series at a place.
+    """Return a row of a chart of several series: a value of each at a place.
 
     Args:
-        x: The date, or of `columns` the label of the column.
+        x: The date, or of columns their label.
         period: The place's name in the tooltip.
         values: A number or None per series, in their order.
         texts: The formatted values, for the tooltip.
@@ -435,34 +435,41 @@ def columns(series: Sequence[Series], kind: Kind, height: int) -> Row:
         "y2": {"scale": "y", "field": "high"},
         "fill": {"scale": "colour", "field": "name"},
     }
-    zero = {
-        "x": {"value": 0},
-        "x2": {"signal": "width"},
-        "y": {"scale": "y", "value": 0},
-        "stroke": {"value": "var(--muted)"},
-    }
-    strip = {"x": {"scale": "x", "field": "at"}, "width": {"scale": "x", "band": 1}}
     return _of_series(
         series,
         height,
         transform=[_stack()],
-        scales=[
-            {
-                "name": "x",
-                "type": "band",
-                "domain": {"data": "rows", "field": "at"},
-                "range": "width",
-                "paddingInner": 0.25,
-                "paddingOuter": 0.15,
-            },
-            _stacked_scale(),
-        ],
+        scales=[_band_scale(), _stacked_scale()],
         axes=[
             {"scale": "x", "orient": "bottom", "labelOverlap": "greedy", "labelSeparation": 10},
             _value_axis(kind),
         ],
-        marks=[_mark("rect", "parts", part), {"type": "rule", "encode": {"update": zero}}],
-        strip=strip,
+        marks=[_mark("rect", "parts", part), _zero_line()],
+        strip=_strip_of_band(),
+    )
+
+
+def grouped_columns(series: Sequence[Series], title: str, kind: Kind, height: int) -> Row:
+    """Return columns side by side, one of each series at a place; none where there is no value."""
+    width = f"bandwidth('x') / {len(series)}"
+    part = {
+        "x": {"signal": f"scale('x', datum.at) + datum.number * {width}"},
+        "width": {"signal": width},
+        "y": {"scale": "y", "field": "value"},
+        "y2": {"scale": "y", "value": 0},
+        "fill": {"scale": "colour", "field": "name"},
+    }
+    return _of_series(
+        series,
+        height,
+        transform=[{"type": "filter", "expr": _HAS_VALUE}],
+        scales=[_band_scale(), _value_scale()],
+        axes=[
+            {"scale": "x", "orient": "bottom", "title": title, "labelOverlap": "greedy"},
+            _value_axis(kind),
+        ],
+        marks=[_mark("rect", "parts", part), _zero_line()],
+        strip=_strip_of_band(),
     )
 
 
@@ -500,17 +507,7 @@ def lines(series: Sequence[Series], kind: Kind, days: int, height: int) -> Row:
         series,
         height,
         transform=[],
-        scales=[
-            _time_scale(),
-            {
-                "name": "y",
-                "type": "linear",
-                "domain": {"data": "parts", "field": "value"},
-                "domainMin": 0,
-                "nice": True,
-                "range": "height",
-            },
-        ],
+        scales=[_time_scale(), _value_scale()],
         axes=[_date_axis(days), _value_axis(kind)],
         marks=[_by_series("line", line)],
         strip=_strip_of_time(),
@@ -536,6 +533,28 @@ def _time_scale() -> Row:
     }
 
 
+def _band_scale() -> Row:
+    return {
+        "name": "x",
+        "type": "band",
+        "domain": {"data": "rows", "field": "at"},
+        "range": "width",
+        "paddingInner": 0.25,
+        "paddingOuter": 0.15,
+    }
+
+
+def _value_scale() -> Row:
+    return {
+        "name": "y",
+        "type": "linear",
+        "domain": {"data": "parts", "field": "value"},
+        "domainMin": 0,
+        "nice": True,
+        "range": "height",
+    }
+
+
 def _stacked_scale() -> Row:
     return {
         "name": "y",
@@ -555,6 +574,20 @@ def _by_series(kind: str, encoding: Row) -> Row:
         "from": {"facet": facet},
         "marks": [_mark(kind, "one", encoding)],
     }
+
+
+def _zero_line() -> Row:
+    line = {
+        "x": {"value": 0},
+        "x2": {"signal": "width"},
+        "y": {"scale": "y", "value": 0},
+        "stroke": {"value": "var(--muted)"},
+    }
+    return {"type": "rule", "encode": {"update": line}}
+
+
+def _strip_of_band() -> Row:
+    return {"x": {"scale": "x", "field": "at"}, "width": {"scale": "x", "band": 1}}
 
 
 def _strip_of_time() -> Row:

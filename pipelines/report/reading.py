@@ -39,6 +39,10 @@ OPTIONAL_TABLES = (
     "metrics_repeat_purchase",
     "metrics_segment_history",
     "metrics_segment_migration",
+    "model_clv",
+    "metrics_clv_validation",
+    "metrics_clv_deciles",
+    "metrics_clv_frequency",
 )
 """Tables that a run may have left out: then the report has no page about them."""
 

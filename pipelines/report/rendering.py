@@ -15,6 +15,7 @@ from pipelines.report.funnel import funnel_page
 from pipelines.report.history import history_page
 from pipelines.report.models import Choice, Page, Table
 from pipelines.report.overview import overview_page
+from pipelines.report.prediction import prediction_page
 from pipelines.report.reading import checked_tables
 from pipelines.report.segments import segments_page
 
@@ -24,6 +25,7 @@ _PAGES: tuple[Callable[[Mapping[str, pl.DataFrame]], Page | None], ...] = (
     funnel_page,
     segments_page,
     history_page,
+    prediction_page,
     categories_page,
 )
 """What makes the pages, in order; None where the run left out what a page is about."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from pipelines.report.reading import OPTIONAL_TABLES, TABLES
 from tests.pipelines.report.over_time import over_time_tables
+from tests.pipelines.report.prediction_rows import prediction_tables
 from transforms.schema import TABLES_BY_NAME
 
 MONEY = pl.Decimal(38, 9)
@@ -60,7 +61,10 @@ def build_tables(
     purchases: bool = True,
     price_factor: int = 1,
 ) -> dict[str, pl.DataFrame]:
-    """Return tables that agree with each other, from sessions made up with a seed."""
+    """Return tables that agree with each other, from sessions made up with a seed.
+
+    Those of predicted lifetime value are the same always, and of other customers.
+    """
     sessions = _sessions(
         random.Random(seed),
         users=users,
@@ -90,7 +94,7 @@ def build_tables(
         .agg(pl.col("purchases", "revenue").sum()),
     }
     runs, checks = _run(sessions)
-    tables |= {"pipeline_runs": runs, "data_quality": checks} | over_time
+    tables |= {"pipeline_runs": runs, "data_quality": checks} | over_time | prediction_tables()
     return {
         name: tables[name].select(
             pl.col(column).cast(dtype)

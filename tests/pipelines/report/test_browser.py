@@ -13,7 +13,7 @@ from tests.pipelines.report.conftest import settle
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["overview", "customers", "funnel", "segments", "history", "categories"]
+PAGES = ["overview", "customers", "funnel", "segments", "history", "prediction", "categories"]
 
 
 def money(value):
@@ -388,6 +388,31 @@ def test_the_matrix_is_that_of_the_chosen_month(open_report):
                 assert f"{int(day[-2:])} {month}" in page.inner_text("#sentence-migration")
 
 
+def test_columns_side_by_side_are_those_of_the_chosen_model(html, tables, open_report):
+    validation = tables["metrics_clv_validation"].row(by_predicate=pl.col("selected"), named=True)
+    deciles = tables["metrics_clv_deciles"].sort("decile")
+    with open_report(html, "prediction") as page:
+        expected = f"{validation['predicted_purchases']:,.0f}"
+        assert card(page, "prediction", "predicted_purchases") == expected
+        for name, model in (("Past rate", "past_rate"), ("MBG/NBD", "mbg_nbd")):
+            choose(page, "prediction-deciles", name)
+            own = deciles.filter(pl.col("model") == model)
+            rows = shown_table(page, "prediction", "The test by decile")
+            assert [row["Purchases predicted"] for row in rows] == [
+                money(value) for value in own["predicted_purchases"]
+            ]
+            heights = page.locator("[data-chart=deciles-purchases] .mark-rect path").evaluate_all(
+                "paths => paths.map(path => path.getBBox().height)"
+            )[: 2 * own.height]
+            amounts = [
+                value
+                for pair in own.select("predicted_purchases", "actual_purchases").iter_rows()
+                for value in pair
+            ]
+            scale = max(heights) / max(amounts)
+            assert heights == pytest.approx([value * scale for value in amounts], abs=0.5)
+
+
 def test_tables_sort_by_number_and_back(html, open_report):
     with open_report(html, "funnel") as page:
         header = page.locator("#page-funnel th", has_text="Bounce rate")
@@ -492,6 +517,9 @@ def test_downloads_are_the_tables(html, tables, open_report):
                 "metrics_repeat_purchase",
                 "metrics_segment_history",
                 "metrics_segment_migration",
+                "metrics_clv_validation",
+                "metrics_clv_deciles",
+                "metrics_clv_frequency",
             ]
         )
 

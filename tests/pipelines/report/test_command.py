@@ -130,6 +130,7 @@ def test_export_writes_each_page_whole(warehouse, chromium, tmp_path):
         "report-funnel.png",
         "report-history.png",
         "report-overview.png",
+        "report-prediction.png",
         "report-segments.png",
     ]
     for image in images:

@@ -122,6 +122,7 @@ def test_a_page_whose_tables_were_left_out_is_not_there(tables, html):
         "funnel",
         "segments",
         "history",
+        "prediction",
         "categories",
     ]
     without = {name: frame for name, frame in tables.items() if name not in OPTIONAL_TABLES}

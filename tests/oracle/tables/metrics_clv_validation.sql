@@ -33,6 +33,16 @@ WITH sums AS (
         list({'prediction': billionths(actual_revenue), 'actual': billionths(actual_revenue)}) AS by_spent
     FROM clv_test
 ),
+-- Once each: a macro writes out its arguments as often as it uses them.
+curves AS MATERIALIZED (
+    SELECT
+        *,
+        concentration(by_purchases) AS of_purchases,
+        concentration(by_bought) AS of_bought,
+        concentration(by_revenue) AS of_revenue,
+        concentration(by_spent) AS of_spent
+    FROM sums
+),
 measured AS (
     SELECT
         customers,
@@ -42,12 +52,12 @@ measured AS (
         signed_rate(predicted_purchases - actual_purchases * 1000000, actual_purchases * 1000000) AS bias,
         (divide_rounded(errors, customers) || 'e-6')::DOUBLE AS mae,
         (floor(sqrt(squares / customers) + 0.5)::HUGEINT || 'e-6')::DOUBLE AS rmse,
-        signed_rate(concentration(by_purchases), concentration(by_bought)) AS gini,
+        signed_rate(of_purchases, of_bought) AS gini,
         (predicted_cents::DECIMAL(36, 0) * 0.01)::DECIMAL(38, 9) AS predicted_revenue,
         signed_rate(predicted_cents * 10000000 - billionths(actual_revenue), billionths(actual_revenue))
             AS revenue_bias,
-        signed_rate(concentration(by_revenue), concentration(by_spent)) AS revenue_gini
-    FROM sums
+        signed_rate(of_revenue, of_spent) AS revenue_gini
+    FROM curves
 )
 SELECT
     model,

@@ -189,6 +189,7 @@ def test_warehouse_and_output_on_gcs(warehouse, html, tmp_path, monkeypatch):
             "run_id": "20240305T063011-newest",
             "finished_at": "2024-03-05T06:33:53+00:00",
             "tables": tables,
+            "table_rows": dict.fromkeys(tables, 0),
         }
         assert Folder("gs://bucket/warehouse").write(MANIFEST, manifest, ABSENT)
         command = [sys.executable, "-m", "pipelines.report"]

@@ -137,7 +137,8 @@ def test_a_run_killed_while_it_writes_is_begun_anew(cloud, events, tmp_path, cap
     cloud.storage.reset()
     left = cloud.files()
     assert "manifest.json" not in left
-    assert list(tmp_path.glob("estore-analytics-spill-*"))
+    (spill,) = tmp_path.glob("estore-analytics-spill-*")
+    os.utime(spill, (0, 0))  # a folder that is just made may be about to be held
 
     assert main([f"--input={events}", f"--output={cloud.output}"]) == 1
     assert "--run_id=again" in capsys.readouterr().err

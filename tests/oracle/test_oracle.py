@@ -1329,7 +1329,9 @@ class TestMetrics:
     def test_nothing_kept(self, run, rows):
         tables = run(rows)
         filled = {name for name, content in tables.items() if content}
-        assert filled - {"rejected_rows"} == {"metrics_churn", "counts"}
+        # Of nobody, too, it is told why no model is there.
+        told = {"metrics_churn", "counts", "model_clv", "metrics_clv_validation"}
+        assert filled - {"rejected_rows"} == told
         assert tables["counts"][0]["as_of"] is None
 
 
@@ -1483,7 +1485,7 @@ class TestStrategies:
 
         @given(rows=clickstream_rows())
         @settings(
-            max_examples=100,
+            max_examples=160,
             deadline=None,
             derandomize=True,
             database=None,

@@ -235,7 +235,10 @@ def test_a_file_of_a_header_alone_makes_empty_tables(tmp_path):
     tables = run([file], tmp_path / "warehouse")
     assert_as_oracle(tables, [file])
     filled = {name for name, table in tables.items() if table.num_rows}
-    assert filled == {"metrics_churn", "data_quality", "pipeline_runs"}
+    assert filled == {
+        *("metrics_churn", "model_clv", "metrics_clv_validation"),
+        *("data_quality", "pipeline_runs"),
+    }
     assert {name: pl.from_arrow(table.slice(0, 0)).schema for name, table in tables.items()} == {
         table.name: table.polars_schema() for table in TABLES
     }

@@ -70,9 +70,11 @@ def test_failed_warnings_stand_in_the_summary(events, tmp_path, capsys):
     assert "few_rows_dropped" not in capsys.readouterr().out
     assert main(arguments([events], tmp_path / "w", max_dropped_ratio=0.4)) == 0
     (line,) = (
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("  warning")
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  warning") and "few_rows_dropped" in line
     )
-    assert line.split() == ["warning", "3", "rows", "fct_events:", "few_rows_dropped"]
+    assert line.split()[:5] == ["warning", "3", "rows", "fct_events:", "few_rows_dropped"]
     checks = published(tmp_path / "w")["data_quality"].to_pylist()
     found = sorted(
         (row["failing_rows"], row["severity"], row["passed"])

@@ -15,7 +15,7 @@ from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.rfm import first_frequencies, segment
 from transforms.analytics.users import SESSION_SUMS, DescribedUsers, describe_users
 from transforms.columnar.money import MONEY
-from transforms.rules import UserThresholds
+from transforms.rules import Rules, UserThresholds
 
 AS_OF = date(2020, 4, 30)
 NO_CATALOGUE = catalogue(PRODUCTS.to_frame(), CATEGORY_CODES.to_frame())
@@ -231,7 +231,7 @@ def churn_of(shards: list[pl.DataFrame], end: date | None, window_days: int) -> 
     ]
     assert all(part.schema == COHORT_SUMS.schema for part in parts)
     return METRIC.finish(
-        {COHORT_SUMS.name: COHORT_SUMS.merge(pl.concat(parts))}, Facts(NO_CATALOGUE)
+        {COHORT_SUMS.name: COHORT_SUMS.merge(pl.concat(parts))}, Facts(NO_CATALOGUE, None, Rules())
     )
 
 

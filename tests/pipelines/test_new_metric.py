@@ -29,7 +29,7 @@ from transforms.schema.metrics import METRICS_WEEKDAYS
 
 
 def weekday_sums(shard):
-    return shard.visits.group_by(weekday=pl.col("event_date").dt.weekday().cast(COUNT)).agg(
+    return shard.session_days.group_by(weekday=pl.col("event_date").dt.weekday().cast(COUNT)).agg(
         pl.col("events", "revenue").sum()
     )
 

@@ -12,7 +12,7 @@ from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import arguments, contents, published
 from tests.portable.conftest import SHARDS
 from tests.portable.test_prism import run_on_prism, worker_pool  # noqa: F401
-from transforms.columnar.product_codes import VARIANT
+from transforms.columnar.product_codes import PRODUCT_CODE
 from transforms.schema import TABLES_BY_NAME
 from transforms.shuffle import sizing
 from transforms.shuffle.stores import InlineStore, SpillStore
@@ -66,8 +66,8 @@ def test_events_that_arrive_as_others_are_not_published(files, tmp_path, monkeyp
 
     def read_others(self, payloads):
         frame = read(self, payloads)
-        if VARIANT in frame.columns:
-            frame = frame.with_columns(pl.col(VARIANT).shuffle(seed=1))
+        if PRODUCT_CODE in frame.columns:
+            frame = frame.with_columns(pl.col(PRODUCT_CODE).shuffle(seed=1))
         return frame
 
     monkeypatch.setattr(SpillStore, "read", read_others)

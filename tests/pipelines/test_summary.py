@@ -66,8 +66,11 @@ def difference(text):
     return [line.strip() for line in text.splitlines() if "the engine counted" in line]
 
 
-def assert_summary_of(text, tables):
-    """The engine's metrics are all there, and its counts are those of the tables of a first run."""
+def assert_summary_of(text, tables, *, may_lose_counts=False):
+    """The engine's metrics are all there, and its counts are those of the tables of a first run.
+
+    Where an engine may lose counts, those shown are the published ones, and the summary says so.
+    """
     values, row = figures(text), last_run(tables)
     counts = {
         "rows read": row["rows_read"],
@@ -81,7 +84,8 @@ def assert_summary_of(text, tables):
         "users": tables["dim_users"].num_rows,
     }
     assert {title: int(values[title].split()[0].replace(",", "")) for title in counts} == counts
-    assert difference(text) == []
+    lost = "because some of its counts were lost"
+    assert [line for line in difference(text) if not (may_lose_counts and lost in line)] == []
     assert float(values["MB of CSV parsed"].split()[0]) > 0
     assert float(values["MB shuffled"].split()[0]) > 0
 

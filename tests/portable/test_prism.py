@@ -72,7 +72,7 @@ def test_workers_in_this_process(prism, files, expected, tmp_path):
 
     assert_tables_equal(contents(tables), contents(expected))
     assert last_run(tables)["rejected_rows"] == 3
-    assert_summary_of(text, tables)
+    assert_summary_of(text, tables, may_lose_counts=True)
 
 
 def test_workers_in_a_pool(prism, files, expected, tmp_path, worker_pool):
@@ -85,7 +85,7 @@ def test_workers_in_a_pool(prism, files, expected, tmp_path, worker_pool):
     )
 
     assert_tables_equal(contents(tables), contents(expected))
-    assert_summary_of(text, tables)
+    assert_summary_of(text, tables, may_lose_counts=True)
 
 
 def test_an_error_of_a_worker_reaches_the_user(prism, files, tmp_path):

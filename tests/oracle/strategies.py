@@ -200,6 +200,9 @@ def visits(
     if draw(st.integers(0, 3)) == 1:
         purchases = st.tuples(st.just("purchase"), st.sampled_from(CHECKOUT_GAP_SECONDS))
         steps += draw(st.lists(purchases, min_size=2, max_size=4))
+    if rarity in {3, 4, 5}:  # an order over midnight, which chance alone hardly ever makes
+        time = time.replace(hour=23, minute=59, second=59)
+        steps = [("purchase", 1), ("purchase", 0)]
     rows = []
     for event_type, gap_seconds in steps:
         product_id = draw(st.sampled_from(PRODUCT_IDS))

@@ -1483,20 +1483,20 @@ class TestStrategies:
         path = tmp_path / "events.csv"
         seen = set()
 
-        @given(rows=clickstream_rows())
         def look(rows):
             path.write_text(csv_text(rows), encoding="utf-8")
             tables = oracle_tables([path])
             seen.update(troubles(grammar.read_file(path)[0], tables), troubles_over_time(tables))
 
-        for examples in (100, 160):  # other ones, as they are drawn by their number
-            settings(
+        for examples in (100, 160):  # which ones are drawn depends on their number
+            drawn = settings(
                 max_examples=examples,
                 deadline=None,
                 derandomize=True,
                 database=None,
                 phases=[hypothesis.Phase.generate],
-            )(look)()
+            )
+            drawn(given(rows=clickstream_rows())(look))()
         assert seen >= {
             "duplicate",
             "multi_brand_product",

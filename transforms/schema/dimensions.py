@@ -166,6 +166,12 @@ DIM_USERS = Table(
 )
 
 
+SCORE_IS_SUM = RowCheck(
+    "score_is_sum",
+    pl.sum_horizontal("recency_score", "frequency_score", "monetary_score") != pl.col("rfm_score"),
+)
+
+
 DIM_USER_RFM = Table(
     name="dim_user_rfm",
     grain="one row per user with a purchase",
@@ -205,14 +211,14 @@ DIM_USER_RFM = Table(
             accepted=RFM_SEGMENTS,
         ),
     ),
-    row_checks=(
-        RowCheck(
-            "score_is_sum",
-            pl.sum_horizontal("recency_score", "frequency_score", "monetary_score")
-            != pl.col("rfm_score"),
-        ),
-    ),
+    row_checks=(SCORE_IS_SUM,),
     measures={"buyers": pl.len()},
+)
+
+
+_CATEGORY_LEVELS = tuple(
+    Column(level, STRING, f"Part {number} of category_code, between its dots; NULL where none.")
+    for number, level in enumerate(CATEGORY_LEVELS, start=1)
 )
 
 
@@ -230,12 +236,7 @@ DIM_PRODUCTS = Table(
         ),
         Column("category_id", STRING, "Category of the same pair."),
         Column("category_code", STRING, "Code of that category in dim_categories."),
-        *(
-            Column(
-                level, STRING, f"Part {number} of category_code, between its dots; NULL where none."
-            )
-            for number, level in enumerate(CATEGORY_LEVELS, start=1)
-        ),
+        *_CATEGORY_LEVELS,
     ),
 )
 
@@ -252,11 +253,6 @@ DIM_CATEGORIES = Table(
             "Most frequent code among its events, NULL only where there is none; of equally "
             "frequent ones the first.",
         ),
-        *(
-            Column(
-                level, STRING, f"Part {number} of category_code, between its dots; NULL where none."
-            )
-            for number, level in enumerate(CATEGORY_LEVELS, start=1)
-        ),
+        *_CATEGORY_LEVELS,
     ),
 )

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from transforms.schema.dimensions import SCORE_IS_SUM
 from transforms.schema.types import (
     BOOL,
     DATE,
@@ -82,11 +83,7 @@ SNAP_USER_RFM = Table(
     ),
     row_checks=(
         *_VALIDITY_CHECKS,
-        RowCheck(
-            "score_is_sum",
-            pl.sum_horizontal("recency_score", "frequency_score", "monetary_score")
-            != pl.col("rfm_score"),
-        ),
+        SCORE_IS_SUM,
     ),
     measures={"buyers": pl.col("is_current").sum()},
 )

@@ -265,14 +265,7 @@ def trend(measure: str, kind: Kind, days: int, height: int) -> Row:
                 "domain": {"data": "rows", "field": "at"},
                 "range": "width",
             },
-            {
-                "name": "y",
-                "type": "linear",
-                "domain": {"data": "rows", "field": "value"},
-                "domainMin": 0,
-                "nice": True,
-                "range": "height",
-            },
+            _value_scale("rows"),
         ],
         axes=[
             _date_axis(days),
@@ -463,7 +456,7 @@ def grouped_columns(series: Sequence[Series], title: str, kind: Kind, height: in
         series,
         height,
         transform=[{"type": "filter", "expr": _HAS_VALUE}],
-        scales=[_band_scale(), _value_scale()],
+        scales=[_band_scale(), _value_scale("parts")],
         axes=[
             {"scale": "x", "orient": "bottom", "title": title, "labelOverlap": "greedy"},
             _value_axis(kind),
@@ -507,7 +500,7 @@ def lines(series: Sequence[Series], kind: Kind, days: int, height: int) -> Row:
         series,
         height,
         transform=[],
-        scales=[_time_scale(), _value_scale()],
+        scales=[_time_scale(), _value_scale("parts")],
         axes=[_date_axis(days), _value_axis(kind)],
         marks=[_by_series("line", line)],
         strip=_strip_of_time(),
@@ -544,11 +537,11 @@ def _band_scale() -> Row:
     }
 
 
-def _value_scale() -> Row:
+def _value_scale(data: str) -> Row:
     return {
         "name": "y",
         "type": "linear",
-        "domain": {"data": "parts", "field": "value"},
+        "domain": {"data": data, "field": "value"},
         "domainMin": 0,
         "nice": True,
         "range": "height",
@@ -726,14 +719,7 @@ def curves(measure: str, kind: Kind, number_title: str, height: int) -> Row:
                 "domainMin": 0,
                 "range": "width",
             },
-            {
-                "name": "y",
-                "type": "linear",
-                "domain": {"data": "rows", "field": "value"},
-                "domainMin": 0,
-                "nice": True,
-                "range": "height",
-            },
+            _value_scale("rows"),
         ],
         axes=[
             {

@@ -146,7 +146,6 @@ class _FrequencyLikelihood:
         x, t_x, age, count = patterns.floats
         # A customer of MBG/NBD has had one more chance to be lost: after the first purchase.
         self._more = 1 if model == MBG_NBD else 0
-        self._count = count
         self._x, inverse = np.unique(x, return_inverse=True)
         self._x_count = np.bincount(inverse, count)
         self._age, inverse = np.unique(age, return_inverse=True)

@@ -30,19 +30,14 @@ from scipy.special import (
     polygamma,
 )
 
+from transforms.schema import CLV_FREQUENCY_MODELS, CLV_SPEND_MODEL, CLV_STATUSES
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-BG_NBD: Final = "bg_nbd"
-MBG_NBD: Final = "mbg_nbd"
-GAMMA_GAMMA: Final = "gamma_gamma"
-FREQUENCY_MODELS: Final = (BG_NBD, MBG_NBD)
+BG_NBD, MBG_NBD = CLV_FREQUENCY_MODELS
 
-OK: Final = "ok"
-NOT_CONVERGED: Final = "not_converged"
-BOUNDARY: Final = "boundary"
-TOO_FEW_CUSTOMERS: Final = "too_few_customers"
-NO_HOLDOUT: Final = "no_holdout"
+OK, NOT_CONVERGED, BOUNDARY, TOO_FEW_CUSTOMERS, NO_HOLDOUT = CLV_STATUSES
 
 FEWEST_REPEAT_CUSTOMERS: Final = 100
 FREQUENCY_PARAMETERS: Final = ("r", "alpha_days", "a", "b")
@@ -409,7 +404,7 @@ def fit_spend(x: Integers, revenue: Floats, customers: int) -> Fit:
         revenue: Of their repeat purchases together, above 0.
         customers: Customers with and without repeat purchases.
     """
-    fit = Fit(GAMMA_GAMMA, TOO_FEW_CUSTOMERS, customers, len(x))
+    fit = Fit(CLV_SPEND_MODEL, TOO_FEW_CUSTOMERS, customers, len(x))
     if len(x) < FEWEST_REPEAT_CUSTOMERS:
         return replace(fit, distinct_patterns=_distinct(x, revenue))
     mean = math.fsum(revenue / x) / len(x)

@@ -12,7 +12,6 @@ from transforms.analytics import lifetime_models
 from transforms.analytics.lifetime_models import (
     BG_NBD,
     BOUNDARY,
-    FREQUENCY_MODELS,
     FREQUENCY_PARAMETERS,
     MBG_NBD,
     NOT_CONVERGED,
@@ -27,6 +26,7 @@ from transforms.analytics.lifetime_models import (
     interval_of_total,
     six_significant_digits,
 )
+from transforms.schema import CLV_FREQUENCY_MODELS
 
 BG_WEEKLY = FrequencyModel(BG_NBD, 0.243, 4.414, 0.793, 2.426)
 MBG_WEEKLY = FrequencyModel(MBG_NBD, 0.525, 6.183, 0.891, 1.614)
@@ -94,7 +94,7 @@ NEAR_ONE = st.builds(
 
 @settings(max_examples=300)
 @given(
-    model=st.sampled_from(FREQUENCY_MODELS),
+    model=st.sampled_from(CLV_FREQUENCY_MODELS),
     r=log_uniform(0.05, 20),
     alpha=log_uniform(0.5, 1000),
     a=log_uniform(0.05, 150) | NEAR_ONE | st.just(1.0),
@@ -125,7 +125,7 @@ LOGARITHMS = st.floats(-11.9, 11.9).map(math.exp)
 
 @settings(max_examples=100)
 @given(
-    model=st.sampled_from(FREQUENCY_MODELS),
+    model=st.sampled_from(CLV_FREQUENCY_MODELS),
     r=LOGARITHMS,
     alpha=LOGARITHMS,
     a=LOGARITHMS | NEAR_ONE,
@@ -171,7 +171,7 @@ FREQUENCY_POINTS = [(0.5, 40, 0.9, 1.6), (0.01, 0.1, 1, 0.01), (30, 4000, 60, 20
 
 
 def likelihoods():
-    for model in FREQUENCY_MODELS:
+    for model in CLV_FREQUENCY_MODELS:
         for point in FREQUENCY_POINTS:
             yield lifetime_models._FrequencyLikelihood(model, some_patterns()), np.log(point)
     random = np.random.default_rng(4)
@@ -214,7 +214,7 @@ def simulated(model: str, parameters, customers: int, seed: int) -> Patterns:
     return Patterns(x, t_x, age, np.ones(customers, np.int64))
 
 
-@pytest.mark.parametrize("model", FREQUENCY_MODELS)
+@pytest.mark.parametrize("model", CLV_FREQUENCY_MODELS)
 def test_parameters_of_simulated_customers_come_back(model):
     parameters, distances = np.array([0.6, 25.0, 0.8, 2.5]), []
     for seed in range(8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from decimal import Context, Decimal
 
 import numpy as np
@@ -38,6 +39,14 @@ def halves_of_money(money: pl.Series) -> Halves:
 def money_of_halves(halves: Halves, valid: npt.NDArray[np.bool_] | None = None) -> pl.Series:
     """The money of halves, which are not copied, NULL where not valid."""
     return column(halves, pa.decimal128(38, MONEY_SCALE), valid)
+
+
+def money_by_name(names: Sequence[str], halves: Halves) -> list[pl.Series]:
+    """The money of each name, from halves that hold a row for each name in turn."""
+    return [
+        money_of_halves(halves[at :: len(names)].copy()).alias(name)
+        for at, name in enumerate(names)
+    ]
 
 
 @helper

@@ -387,8 +387,12 @@ def _find_places(ordered: Keys, wanted: Keys, places: Integers) -> None:
 
 def places_of(ordered: OrderedKeys, values: pl.Series, users: pl.Series) -> Integers:
     """How many keys of a shard, of all snapshots, are before each of some keys."""
-    places = np.empty(len(values), np.int64)
-    _find_places(ordered.words, _words(values, users), places)
+    return _places(ordered, _words(values, users))
+
+
+def _places(ordered: OrderedKeys, wanted: Keys) -> Integers:
+    places = np.empty(len(wanted), np.int64)
+    _find_places(ordered.words, wanted, places)
     return places
 
 
@@ -469,9 +473,7 @@ def _places_behind(ordered: OrderedKeys, values: pl.Series, users: pl.Series) ->
     """How many keys of a shard are not behind each of some keys: those before the next id's."""
     words = _words(values, users)
     words[:, 3] += np.uint64(1)
-    places = np.empty(len(values), np.int64)
-    _find_places(ordered.words, words, places)
-    return places
+    return _places(ordered, words)
 
 
 @kernel(

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms.columnar.money import MONEY, average_money, divide_half_up, rate, rate_of_counts
+from transforms.columnar.money import (
+    MONEY,
+    average_money,
+    divide_half_up,
+    halves_of_money,
+    money_by_name,
+    rate,
+    rate_of_counts,
+)
 
 UNITS = st.integers(0, 10**38 - 1)
 
@@ -95,3 +103,10 @@ def test_half_a_cent_goes_up(price, cents):
     (found,) = frame.select(average_money(pl.col("total"), pl.lit(1))).to_series()
     assert found == Decimal(cents)
     assert found == Decimal(price).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def test_money_is_told_apart_by_name():
+    in_turn = pl.Series([Decimal(value) for value in ("1", "2.5", "-3", "1e20")], dtype=MONEY)
+    first, second = money_by_name(("gained", "lost"), halves_of_money(in_turn))
+    assert (first.name, first.to_list()) == ("gained", [Decimal(1), Decimal(-3)])
+    assert (second.name, second.to_list()) == ("lost", [Decimal("2.5"), Decimal("1e20")])

@@ -27,7 +27,7 @@ from transforms.columnar.day_series import (
     add_cohort_windows,
 )
 from transforms.columnar.kernels import Integers
-from transforms.columnar.money import MONEY, average_money, money_of_halves, rate
+from transforms.columnar.money import MONEY, average_money, money_by_name, rate
 from transforms.schema import (
     BRACKETS_UP_TO,
     COHORTS_BY,
@@ -139,7 +139,6 @@ def _summed(
         counts,
         sums,
     )
-    of_money = sums[: len(COHORT_MONEY) * found]
     return pl.select(
         pl.lit(cohort_by).alias("cohort_by"),
         pl.lit(way.method).alias("method"),
@@ -147,10 +146,7 @@ def _summed(
         dates_of(first_days(keys[:found, 0], way.cohorts)).alias("cohort_start"),
         pl.Series("period_number", keys[:found, 1]),
         *(pl.Series(name, counts[:found, at]) for at, name in enumerate(COHORT_COUNTS)),
-        *(
-            money_of_halves(of_money[at :: len(COHORT_MONEY)].copy()).alias(name)
-            for at, name in enumerate(COHORT_MONEY)
-        ),
+        *money_by_name(COHORT_MONEY, sums[: len(COHORT_MONEY) * found]),
     )
 
 

@@ -15,7 +15,7 @@ from transforms.analytics.calendar import Calendar, dates_of, first_days, period
 from transforms.analytics.metrics.metric import Partial, Source, over_time
 from transforms.analytics.user_days import ActiveDays, UserDays, active_days
 from transforms.columnar.day_series import PERIOD_COUNTS, PERIOD_MONEY, follow_periods
-from transforms.columnar.money import MONEY, money_of_halves, rate
+from transforms.columnar.money import MONEY, money_by_name, rate
 from transforms.schema import ACTIVITIES, METRICS_LIFECYCLE, PERIODS, Period
 
 _USERS: Final = tuple(f"{name}_users" for name in PERIOD_COUNTS)
@@ -65,10 +65,7 @@ def _followed(active: ActiveDays, period: Period, calendar: Calendar) -> pl.Data
         [
             dates_of(first_days(periods, period)).alias("period_start"),
             *(pl.Series(name, counts[:, at]) for at, name in enumerate(_USERS)),
-            *(
-                money_of_halves(sums[at :: len(_REVENUE)].copy()).alias(name)
-                for at, name in enumerate(_REVENUE)
-            ),
+            *money_by_name(_REVENUE, sums),
         ]
     )
 

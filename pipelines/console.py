@@ -178,12 +178,14 @@ def logs(level: str) -> Iterator[None]:
     handler.setLevel(level.upper())  # Prism's log lines get their level behind the loggers
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
+    level_before = root.level
     root.setLevel(level.upper())
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
+        root.setLevel(level_before)
 
 
 # The command --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The command: what it imports and shows, and how signals and streams that fail end a run."""
 
 import errno
+import logging
 import os
 import re
 import shlex
@@ -86,6 +87,7 @@ def test_logs_are_shown_from_the_level_that_is_asked_for(tmp_path, small_csv, ca
 
 @pytest.mark.parametrize(("level", "shown"), [("error", 2), ("critical", 0)])
 def test_what_workers_print_is_logged(level, shown, capsys):
+    level_before = logging.getLogger().level
     with console.logs(level), console.quiet_workers():
         worker = threading.Thread(target=print, args=["first\nsecond"], kwargs={"file": sys.stderr})
         worker.start()
@@ -97,6 +99,7 @@ def test_what_workers_print_is_logged(level, shown, capsys):
         "customer-analytics: first",
         "customer-analytics: second",
     ][:shown]
+    assert logging.getLogger().level == level_before
 
 
 def test_the_level_of_the_log_is_no_option_of_the_tables():

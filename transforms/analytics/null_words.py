@@ -62,7 +62,9 @@ class NullWords:
 def _are_null_words(texts: pl.Series) -> Flags:
     """The same of categorical texts, each looked at once."""
     words = texts.unique().to_frame().filter(is_null_word(texts.name))[texts.name]
-    flags: Flags = texts.to_physical().is_in(words.to_physical()).fill_null(value=False).to_numpy()
+    flags: Flags = (
+        texts.to_physical().is_in(words.to_physical().implode()).fill_null(value=False).to_numpy()
+    )
     return flags
 
 

@@ -18,6 +18,7 @@ from pipelines.report.models import (
     Table,
     figure_with_choice,
 )
+from pipelines.report.outlook import outlook, outlook_cards
 from transforms import schema
 
 _TABLES = (
@@ -25,6 +26,7 @@ _TABLES = (
     "metrics_clv_validation",
     "metrics_clv_deciles",
     "metrics_clv_frequency",
+    "metrics_clv_predictions",
 )
 _NAMES = {
     "bg_nbd": "BG/NBD",
@@ -64,9 +66,10 @@ def prediction_page(tables: Mapping[str, pl.DataFrame]) -> Page | None:
         page_id="prediction",
         title="Prediction",
         lead=_lead(selected, models),
-        cards=_cards(selected),
+        cards=[*outlook_cards(tables["metrics_clv_predictions"]), *_cards(selected)],
         figures=[
             _test(tested, selected),
+            outlook(tables["metrics_clv_predictions"]),
             _by_decile(tables["metrics_clv_deciles"], selected["model"], models),
             _by_frequency(tables["metrics_clv_frequency"], selected["model"], models),
         ],

@@ -43,6 +43,7 @@ OPTIONAL_TABLES = (
     "metrics_clv_validation",
     "metrics_clv_deciles",
     "metrics_clv_frequency",
+    "metrics_clv_predictions",
 )
 """Tables that a run may have left out: then the report has no page about them."""
 

@@ -546,6 +546,24 @@ TABLES = {
             "lift",
         ),
     ),
+    "metrics_clv_predictions": Table(
+        key=("dimension", "value"),
+        columns=(
+            "dimension",
+            "value",
+            "customers",
+            "expected_alive",
+            "expected_purchases_30d",
+            "expected_purchases_90d",
+            "expected_purchases_365d",
+            "expected_purchases_90d_low",
+            "expected_purchases_90d_high",
+            "predicted_revenue_30d",
+            "predicted_revenue_90d",
+            "predicted_revenue_365d",
+            "historic_revenue",
+        ),
+    ),
     "dim_user_clv": Table(
         key=("user_id",),
         columns=(

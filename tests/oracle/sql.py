@@ -33,6 +33,7 @@ SQL_FILES = tuple(
         "metrics_clv_deciles",
         "metrics_clv_frequency",
         "dim_user_clv",
+        "metrics_clv_predictions",
         "days",
         "calendar",
         "activity_days",

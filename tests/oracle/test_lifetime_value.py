@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from benchmarks.clv import simulated_purchase_days
 from transforms.analytics.in_memory import tables_in_memory
@@ -16,6 +17,13 @@ from transforms.ingest.batch import ROWS
 from transforms.rules import Rules
 
 SQL = Path(__file__).with_name("lifetime_value.sql").read_text(encoding="utf-8")
+GROUPS_SQL = (
+    Path(__file__)
+    .with_name("tables")
+    .joinpath("metrics_clv_predictions.sql")
+    .read_text(encoding="utf-8")
+    .removeprefix("CREATE TABLE metrics_clv_predictions AS\n")
+)
 DOCUMENT = Path(__file__).parents[2] / "docs/lifetime-value.md"
 RULES = Rules(without=frozenset({"time"}))
 
@@ -59,12 +67,23 @@ def test_predictions_follow_from_the_published_parameters(seed, rate, loss, shar
     assume(set(users["model_status"]) == {"ok"})  # the test on unseen days may fail by chance
     with connected(tables, purchase_days) as connection:
         expected = connection.sql(SQL).pl().sort("user_id")
+        groups = connection.sql(GROUPS_SQL).pl().sort("dimension", "value")
     assert users["user_id"].to_list() == expected["user_id"].to_list()
     assert users["clv_decile"].to_list() == expected["clv_decile"].to_list()
     for name in ("p_alive", "p_purchase_30d", "p_purchase_90d", "p_purchase_365d"):
         assert users[name].to_numpy() == pytest.approx(expected[name].to_numpy(), abs=1.5e-6)
     value = users["expected_purchase_value"].cast(pl.Float64).to_numpy()
     assert value == pytest.approx(expected["expected_purchase_value"].to_numpy(), abs=0.0051)
+    found = tables["metrics_clv_predictions"].sort("dimension", "value")
+    interval = ("expected_purchases_90d_low", "expected_purchases_90d_high")
+    assert_frame_equal(found.drop(interval), groups.drop(interval))
+    (overall,) = found.filter(dimension="overall").to_dicts()
+    low, high = (overall[name] for name in interval)
+    assert low < overall["expected_purchases_90d"] < high
+    assert found.filter(pl.col("dimension") != "overall").select(interval).null_count().row(0) == (
+        found.height - 1,
+        found.height - 1,
+    )
 
 
 def test_the_queries_of_the_documentation_answer():

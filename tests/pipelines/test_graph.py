@@ -41,8 +41,8 @@ STAGES = {
     "LifetimeValue": """
         Start FindFirstPurchase Earliest SplitDays CountCustomers AddCounts StoreCounts FitModels
         TestModels AddSums StoreSums ChooseModel Predict StartBrackets BracketDeciles
-        FindDecileCandidates StartDeciles ResolveDeciles RankPredictions AddDeciles StoreDeciles
-        CompareDeciles Tables
+        FindDecileCandidates StartDeciles ResolveDeciles RankPredictions AddGroups StoreGroups
+        DescribeGroups Tables
     """,
     "Publish": """
         StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics
@@ -65,7 +65,7 @@ GROUPS = {
     "LifetimeValue/Earliest": "the first purchase day of each user shard",
     "LifetimeValue/AddCounts": "counts of customers that buy alike, added up on the way",
     "LifetimeValue/AddSums": "what each model predicts and what came, added up on the way",
-    "LifetimeValue/AddDeciles": "the same by decile, added up on the way",
+    "LifetimeValue/AddGroups": "the same by decile, added up on the way",
     "AddPartials/Add": "partial aggregates, added up on the way",
     "Publish/AddReports": "what the audit needs of each batch, added up on the way",
 }

@@ -185,12 +185,14 @@ def _tables_of_users(shards: list[Frames], facts: UserFacts, found: Catalogue) -
         scoring(of_all, brackets, _joined(candidates)),
         found,
     )
+    purchases = []
     for frames, shard in zip(shards, combined, strict=True):
         described = describe_shard(frames | {"users": shard.users, "days": shard.days}, ranked)
         _append(tables, described.tables)
         _append(partials, described.partials)
         require_no_failures(described.failures)
-    return _Users(tables, partials, [shard.purchases for shard in combined])
+        purchases.append(described.purchases)
+    return _Users(tables, partials, purchases)
 
 
 def _find_suspects(batch: pl.DataFrame) -> SuspectProducts:

@@ -4,7 +4,8 @@
 2. Each shard adds up what the models predict for the days of the test, beside what came
    (`sums_of_test`); `choose_model`, once, makes tables of it and chooses.
 3. Each shard predicts (`predictions`) and samples what it ranks by (`decile_samples`); deciles are
-   found as those of RFM are; then each shard has its rows of dim_user_clv and the sums by decile.
+   found as those of RFM are; then each shard has its rows of dim_user_clv, the sums by decile of
+   the test, and what is predicted of groups of customers.
 
 What is sent is small: counts, sums, samples. Where customers go is up to who calls; a customer is
 whole wherever there is a row of `PURCHASE_HISTORIES`. `clv_tables` takes this way in memory.
@@ -47,6 +48,11 @@ from transforms.analytics.clv import (
     with_holdout,
 )
 from transforms.analytics.lifetime_models import NO_HOLDOUT, TOO_FEW_CUSTOMERS
+from transforms.analytics.predicted_groups import (
+    merge_predictions,
+    prediction_sums,
+    prediction_table,
+)
 from transforms.analytics.user_days import PURCHASE_HISTORIES, purchase_days
 from transforms.columnar.kernels import Integers
 from transforms.columnar.money import MONEY
@@ -64,9 +70,11 @@ from transforms.schema import (
     CLV_BASELINE,
     CLV_DECILES,
     CLV_FREQUENCY_MODELS,
+    CLV_INTERVAL_DAYS,
     DIM_USER_CLV,
     METRICS_CLV_DECILES,
     METRICS_CLV_FREQUENCY,
+    METRICS_CLV_PREDICTIONS,
     METRICS_CLV_VALIDATION,
     MODEL_CLV,
 )
@@ -78,6 +86,7 @@ FINAL: Final = "final"
 HOLDOUT: Final = "holdout"
 CUSTOMERS: Final = "customers"
 DECILES: Final = "deciles"
+GROUPS: Final = "groups"
 
 _PREDICTORS: Final = (*CLV_FREQUENCY_MODELS, CLV_BASELINE)
 _RANKINGS: Final = len(_PREDICTORS) + 1  # of the test, by model; and of customers, at last
@@ -99,8 +108,9 @@ SUM_MERGES: Final[Mapping[str, Merge]] = MappingProxyType(
         name: partial(merge_sums, name)
         for name in ("purchases", "revenue", "actual_revenue", "frequency", DECILES)
     }
+    | {GROUPS: merge_predictions}
 )
-"""How the frames of `sums_of_test` merge, and those of `DECILES`."""
+"""How the frames of `sums_of_test` merge, and those of `DECILES` and `GROUPS`."""
 
 
 # The first pass ------------------------------------------------------------------------------
@@ -166,7 +176,7 @@ def fit_customers(counts: Mapping[str, pl.DataFrame], days: Split) -> FittedMode
     return FittedModels(
         days,
         fit_models(*calibration, days.calibration_end, days.holdout_days),
-        fit_models(*final, days.as_of),
+        fit_models(*final, days.as_of, CLV_INTERVAL_DAYS),
     )
 
 
@@ -255,7 +265,8 @@ def predictions(histories: pl.DataFrame, tested: TestedModels, options: ClvOptio
         options: For the discount.
 
     Returns:
-        `predict_holdout`, where there is a test, and `predict_users`: their rows may part.
+        `predict_holdout`, where there is a test, and `predict_users` with each one's
+        `rfm_segment`: their rows may part.
     """
     bought = purchase_days(histories)
     predicted = {}
@@ -268,7 +279,7 @@ def predictions(histories: pl.DataFrame, tested: TestedModels, options: ClvOptio
             tested.fitted.final,
             tested.validation,
             options,
-        )
+        ).join(histories.select("user_id", "rfm_segment"), on="user_id")
     return predicted
 
 
@@ -354,22 +365,46 @@ def _deciles(name: str, predicted: pl.DataFrame, first: pl.DataFrame) -> pl.Seri
     return pl.Series("decile", deciles).set(pl.Series(deciles == 0), None)
 
 
-def user_clv_table(customers: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-    """The rows of dim_user_clv, of some of the predictions `CUSTOMERS` and `first_of_deciles`."""
-    decile = _deciles(CUSTOMERS, customers, first)
-    return DIM_USER_CLV.conform(customers.with_columns(clv_decile=decile))
+@dataclass(frozen=True)
+class RankedPredictions:
+    """Some of the `predictions`, ranked.
+
+    Attributes:
+        users: Rows of dim_user_clv; None of predictions for the test.
+        sums: What they add up to, by name: `DECILES` of the test, `GROUPS` of customers.
+    """
+
+    users: pl.DataFrame | None
+    sums: Frames
 
 
-def deciles_of_test(predicted: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-    """Sums by decile, of some of the predictions `HOLDOUT` and `first_of_deciles`."""
-    decile = _deciles(HOLDOUT, predicted, first)
-    return decile_sums(predicted.with_columns(decile).drop_nulls("decile"))
+def rank_predictions(name: str, predicted: pl.DataFrame, first: pl.DataFrame) -> RankedPredictions:
+    """Rank some of the `predictions` of a name by `first_of_deciles`."""
+    decile = _deciles(name, predicted, first)
+    if name == HOLDOUT:
+        in_deciles = predicted.with_columns(decile).drop_nulls("decile")
+        return RankedPredictions(None, {DECILES: decile_sums(in_deciles)})
+    customers = predicted.with_columns(clv_decile=decile)
+    return RankedPredictions(DIM_USER_CLV.conform(customers), {GROUPS: prediction_sums(customers)})
 
 
-def decile_table(sums: pl.DataFrame | None, fitted: FittedModels) -> pl.DataFrame:
-    """The rows of metrics_clv_deciles, of all sums by decile; None where there is no test."""
-    merged = None if sums is None else SUM_MERGES[DECILES](sums)
-    return comparison_table(DECILES, merged, fitted.calibration)
+def group_tables(sums: Mapping[str, pl.DataFrame], tested: TestedModels) -> Frames:
+    """The rows of metrics_clv_deciles and metrics_clv_predictions; to be done once.
+
+    Args:
+        sums: Those of `rank_predictions` of all shards, merged or not.
+        tested: `choose_model`.
+    """
+    merged = {name: SUM_MERGES[name](frame) for name, frame in sums.items()}
+    fitted, selected = tested.fitted, tested.validation.selected
+    return {
+        METRICS_CLV_DECILES.name: comparison_table(
+            DECILES, merged.get(DECILES), fitted.calibration
+        ),
+        METRICS_CLV_PREDICTIONS.name: prediction_table(
+            merged.get(GROUPS), fitted.final.intervals.get(selected) if selected else None
+        ),
+    }
 
 
 # In memory -----------------------------------------------------------------------------------
@@ -387,7 +422,7 @@ def clv_tables(
 
     Returns:
         The frames of model_clv, metrics_clv_validation, metrics_clv_deciles,
-        metrics_clv_frequency and dim_user_clv, by name.
+        metrics_clv_frequency, metrics_clv_predictions and dim_user_clv, by name.
     """
     options = options or ClvOptions()
     shards = [shard for shard in shards if shard.height]
@@ -400,14 +435,10 @@ def clv_tables(
     brackets = decile_brackets(samples.get(DECILES))
     candidates = _joined(decile_candidates(*part, brackets) for part in predicted)
     first = first_of_deciles(candidates, brackets)
-    done = _joined(
-        {CUSTOMERS: user_clv_table(frame, first)}
-        if name == CUSTOMERS
-        else {DECILES: deciles_of_test(frame, first)}
-        for name, frame in predicted
-    )
-    tables[METRICS_CLV_DECILES.name] = decile_table(done.get(DECILES), fitted)
-    tables[DIM_USER_CLV.name] = done.get(CUSTOMERS, DIM_USER_CLV.empty_frame())
+    ranked = [rank_predictions(*part, first) for part in predicted]
+    users = [part.users for part in ranked if part.users is not None]
+    tables |= group_tables(_joined(part.sums for part in ranked), tested)
+    tables[DIM_USER_CLV.name] = pl.concat([DIM_USER_CLV.empty_frame(), *users])
     return tables
 
 

@@ -209,24 +209,37 @@ def user_ends(days: pl.DataFrame) -> Integers:
 
 
 PURCHASE_HISTORIES: Final = pl.Schema(
-    {"user_id": pl.Int64(), "event_dates": pl.List(pl.Date()), "revenues": pl.List(MONEY)}
+    {
+        "user_id": pl.Int64(),
+        "rfm_segment": pl.String(),
+        "event_dates": pl.List(pl.Date()),
+        "revenues": pl.List(MONEY),
+    }
 )
 """A row per user with a purchase: its purchase days, in order, and the revenue of each."""
 
 
-def purchase_histories(days: pl.DataFrame) -> pl.DataFrame:
-    """The `PURCHASE_HISTORIES` of `combine_user_days` of a user shard.
+def purchase_histories(days: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:
+    """The `PURCHASE_HISTORIES` of a user shard.
 
     A user is one row, so that users stay whole wherever rows are parted.
+
+    Args:
+        days: `user_id`, `event_date`, `purchases`, `revenue` of its user-days, sorted by the first
+            two; those without a purchase may be left out.
+        scored: `user_id`, `rfm_segment` of all users with a purchase.
     """
-    bought = days.filter(pl.col("purchases") > 0)
-    return bought.group_by("user_id", maintain_order=True).agg(
-        event_dates="event_date", revenues="revenue"
+    return (
+        days.filter(pl.col("purchases") > 0)
+        .group_by("user_id", maintain_order=True)
+        .agg(event_dates="event_date", revenues="revenue")
+        .join(scored, on="user_id", maintain_order="left")
+        .select(PURCHASE_HISTORIES.names())
     )
 
 
 def purchase_days(histories: pl.DataFrame) -> pl.DataFrame:
     """The purchase days of `PURCHASE_HISTORIES`: `user_id`, `event_date`, `revenue`, a row each."""
-    return histories.explode("event_dates", "revenues").rename(
-        {"event_dates": "event_date", "revenues": "revenue"}
+    return histories.select("user_id", event_date="event_dates", revenue="revenues").explode(
+        "event_date", "revenue"
     )

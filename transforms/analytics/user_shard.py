@@ -89,9 +89,9 @@ class CombinedShard:
 
     Attributes:
         users: `combine_users`.
-        days: The `HISTORY_DAYS` of `combine_user_days`.
+        days: The `HISTORY_DAYS` of `combine_user_days`; only those with a purchase where no history
+            is made.
         states: What its buyers had bought, at every snapshot.
-        purchases: The `PURCHASE_HISTORIES` of its buyers; none where lifetime value is left out.
         tables: Rows of fct_orders and fct_user_days.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
@@ -100,7 +100,6 @@ class CombinedShard:
     users: pl.DataFrame
     days: pl.DataFrame
     states: PurchaseStates
-    purchases: pl.DataFrame
     tables: Frames
     partials: Frames
     failures: Failures
@@ -123,9 +122,8 @@ def combine_shard(frames: Mapping[str, pl.DataFrame], facts: UserFacts) -> Combi
         tables = {"fct_orders": order_table(orders), "fct_user_days": user_day_table(days)}
     return CombinedShard(
         users,
-        days.select(HISTORY_DAYS),
+        (days if rules.has_history else days.filter(pl.col("purchases") > 0)).select(HISTORY_DAYS),
         purchase_states(days, facts.snapshots.dates, rules.frequency_unit),
-        purchase_histories(days) if rules.has_clv else PURCHASE_HISTORIES.to_frame(),
         tables,
         dict(partials_of(Source.USER_DAYS, UserDays(days, facts.calendar), rules)),
         {("fct_sessions", "user_in_dim_users"): users_without_events(users, sessions)},
@@ -159,11 +157,13 @@ class DescribedShard:
     """The second pass on a user shard.
 
     Attributes:
+        purchases: The `PURCHASE_HISTORIES` of its buyers; none where lifetime value is left out.
         tables: Rows of dim_users and dim_user_rfm, and of snap_user_status and snap_user_rfm.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
     """
 
+    purchases: pl.DataFrame
     tables: Frames
     partials: Frames
     failures: Failures
@@ -206,4 +206,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
                 versions, tables[current]
             )
         partials |= dict(partials_of(Source.HISTORY, history, rules))
-    return DescribedShard(tables, partials, failures)
+    purchases = PURCHASE_HISTORIES.to_frame()
+    if rules.has_clv:
+        purchases = purchase_histories(frames["days"], buyers.select("user_id", "rfm_segment"))
+    return DescribedShard(purchases, tables, partials, failures)

@@ -18,6 +18,7 @@ from transforms.schema.types import (
     count,
     rate,
     required,
+    totals,
 )
 from transforms.schema.values import (
     CLV_BASELINE,
@@ -25,6 +26,7 @@ from transforms.schema.values import (
     CLV_FITS,
     CLV_FREQUENCY_MODELS,
     CLV_HORIZONS,
+    CLV_INTERVAL_DAYS,
     CLV_MOST_CORRELATION,
     CLV_MOST_FREQUENT,
     CLV_SPEND_MODEL,
@@ -166,6 +168,48 @@ METRICS_CLV_FREQUENCY = Table(
     ),
 )
 
+METRICS_CLV_PREDICTIONS = Table(
+    name="metrics_clv_predictions",
+    group="clv",
+    grain="one row per dimension and value: what is predicted of a group of customers",
+    key=("dimension", "value"),
+    columns=(
+        required(
+            "dimension",
+            STRING,
+            "What customers are split by.",
+            accepted=("overall", "rfm_segment", "clv_decile"),
+        ),
+        required("value", STRING, "Value of the dimension; all for overall."),
+        required("customers", INT64, "Users with a purchase.", minimum=1),
+        rate("expected_alive", "Sum of p_alive: how many still buy here, as expected."),
+        *(
+            rate(f"expected_purchases_{days}d", f"Expected purchases in the next {days} days.")
+            for days in CLV_HORIZONS
+        ),
+        *(
+            rate(
+                f"expected_purchases_{CLV_INTERVAL_DAYS}d_{end}",
+                f"{name} end of its 95 % interval, by what the parameters leave open; of overall.",
+            )
+            for end, name in (("low", "Lower"), ("high", "Upper"))
+        ),
+        *(
+            Column(
+                f"predicted_revenue_{days}d",
+                NUMERIC,
+                f"Expected revenue of the next {days} days.",
+                minimum=0,
+            )
+            for days in CLV_HORIZONS
+        ),
+        required("historic_revenue", NUMERIC, "Revenue so far.", minimum=0),
+    ),
+    measures=totals(
+        where=pl.col("dimension") == "overall", buyers="customers", revenue="historic_revenue"
+    ),
+)
+
 DIM_USER_CLV = Table(
     name="dim_user_clv",
     group="clv",
@@ -218,6 +262,7 @@ DIM_USER_CLV = Table(
         required("model", STRING, "The selected model.", accepted=CLV_FREQUENCY_MODELS),
         required("model_status", STRING, "ok, or why there are no predictions."),
     ),
+    measures={"buyers": pl.len()} | totals(revenue="historic_revenue"),
     row_checks=(
         RowCheck("recency_within_age", pl.col("recency_days") > pl.col("age_days")),
         RowCheck("probability_up_to_1", pl.max_horizontal("p_alive", "p_purchase_365d") > 1),

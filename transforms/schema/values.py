@@ -220,6 +220,9 @@ CLV_STATUSES = ("ok", "not_converged", "boundary", "too_few_customers", "no_hold
 CLV_HORIZONS = (30, 90, 365)
 """Days ahead that are predicted."""
 
+CLV_INTERVAL_DAYS = 90
+"""The horizon whose purchases of all customers have an interval."""
+
 CLV_DECILES = 10
 CLV_MOST_FREQUENT = 7
 """Repeat purchases from which on customers share a row of metrics_clv_frequency."""

@@ -17,9 +17,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 from transforms.analytics.clv import Split, split
 from transforms.analytics.lifetime_value import (
     COUNT_MERGES,
-    CUSTOMERS,
     DECILES,
-    HOLDOUT,
     SUM_MERGES,
     FittedModels,
     Merge,
@@ -29,18 +27,17 @@ from transforms.analytics.lifetime_value import (
     decile_brackets,
     decile_candidates,
     decile_samples,
-    decile_table,
-    deciles_of_test,
     first_of_deciles,
     first_purchase,
     fit_customers,
+    group_tables,
     predictions,
+    rank_predictions,
     sums_of_test,
-    user_clv_table,
 )
 from transforms.errors import RunError
 from transforms.rules import ClvOptions, Rules
-from transforms.schema import DIM_USER_CLV, METRICS_CLV_DECILES, TableBatch
+from transforms.schema import DIM_USER_CLV, TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
@@ -278,7 +275,7 @@ class ResolveDeciles(beam.DoFn):
 
 @beam.typehints.with_output_types(TableBatch, sums=NamedFrame)
 class RankPredictions(beam.DoFn):
-    """A payload of predictions → rows of dim_user_clv; on the tag `sums`, sums by decile."""
+    """A payload of predictions → rows of dim_user_clv; on the tag `sums`, sums of groups."""
 
     SUMS: Final = "sums"
 
@@ -294,33 +291,35 @@ class RankPredictions(beam.DoFn):
             RunError: The engine has lost a side input.
         """
         name, payload = element
-        predicted = self._store.read([payload])
-        deciles = _frame(self._store, first, "first")
-        if name == CUSTOMERS:
-            yield DIM_USER_CLV.name, user_clv_table(predicted, deciles), {}
-        elif name == HOLDOUT:
-            yield TaggedOutput(self.SUMS, (DECILES, deciles_of_test(predicted, deciles)))
+        ranked = rank_predictions(
+            name, self._store.read([payload]), _frame(self._store, first, "first")
+        )
+        if ranked.users is not None:
+            yield DIM_USER_CLV.name, ranked.users, {}
+        for sums in ranked.sums.items():
+            yield TaggedOutput(self.SUMS, sums)
 
 
 @beam.typehints.with_output_types(TableBatch)
-class CompareDeciles(beam.DoFn):
-    """Impulse → metrics_clv_deciles: once."""
+class DescribeGroups(beam.DoFn):
+    """Impulse → metrics_clv_deciles and metrics_clv_predictions: once."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store = store
 
     def process(
-        self, _: object, sums: Iterable[Payload], fitted: Iterable[FittedModels]
+        self, _: object, sums: Iterable[Payload], tested: Iterable[TestedModels]
     ) -> Iterator[TableBatch]:
-        """Make the table.
+        """Make the tables.
 
         Raises:
             RunError: The engine has lost a side input.
         """
-        models, found = _the(fitted), collect_frames(self._store, sums).get(DECILES)
-        if models.calibration.customers and found is None:
+        models, found = _the(tested), collect_frames(self._store, sums)
+        if models.fitted.final.customers and not found:
             raise RunError(LOST)
-        yield METRICS_CLV_DECILES.name, decile_table(found, models), {}
+        for name, rows in group_tables(found, models).items():
+            yield name, rows, {}
 
 
 class PredictedLifetimeValue(NamedTuple):
@@ -387,17 +386,17 @@ class PredictLifetimeValue(beam.PTransform[Any, Any]):
             RankPredictions(store),
             AsIter(self._rank(predicted.predictions, predicted[Predict.SAMPLES])),
         ).with_outputs(RankPredictions.SUMS, main="tables")
-        by_decile = (
+        by_group = (
             ranked[RankPredictions.SUMS]
-            | "AddDeciles" >> self._add(SUM_MERGES)
-            | "StoreDeciles" >> beam.ParDo(StoreFrames(store))
+            | "AddGroups" >> self._add(SUM_MERGES)
+            | "StoreGroups" >> beam.ParDo(StoreFrames(store))
         )
-        deciles = start | "CompareDeciles" >> beam.ParDo(
-            CompareDeciles(store), AsIter(by_decile), fitted
+        groups = start | "DescribeGroups" >> beam.ParDo(
+            DescribeGroups(store), AsIter(by_group), AsIter(chosen.model)
         )
         return PredictedLifetimeValue(
             ranked.tables,
-            (chosen[ChooseModel.TABLES], deciles) | "Tables" >> beam.Flatten(),
+            (chosen[ChooseModel.TABLES], groups) | "Tables" >> beam.Flatten(),
         )
 
     def _add(self, merges: Mapping[str, Merge]) -> CombineFrames:

@@ -68,7 +68,6 @@ def read_facts(store: FrameStore, dates: Iterable[Payload], rules: Rules) -> Use
     tables=TableBatch,
     states=Payload,
     samples=Payload,
-    purchases=Payload,
     partials=NamedFrame,
 )
 class CombineUsers(beam.DoFn):
@@ -76,13 +75,12 @@ class CombineUsers(beam.DoFn):
 
     On the tag `tables`, rows of fct_orders and fct_user_days; on `states`, payloads of what its
     buyers had bought at every snapshot; on `samples`, payloads of `rank_samples` and "totals"; on
-    `purchases`, payloads of `PURCHASE_HISTORIES`; on `partials`, partial aggregates and "checks".
+    `partials`, partial aggregates and "checks".
     """
 
     TABLES: Final = "tables"
     STATES: Final = "states"
     SAMPLES: Final = "samples"
-    PURCHASES: Final = "purchases"
     PARTIALS: Final = "partials"
 
     def __init__(self, rules: Rules, store: FrameStore) -> None:
@@ -112,10 +110,8 @@ class CombineUsers(beam.DoFn):
             yield TaggedOutput(self.SAMPLES, payload)
         for payload in store_frames(self._store, {"states": combined.states.rows}):
             yield TaggedOutput(self.STATES, payload)
-        for payload in store_frames(self._store, {"purchases": combined.purchases}):
-            yield TaggedOutput(self.PURCHASES, payload)
         kept = {"users": combined.users}
-        if self._rules.has_history:
+        if self._rules.has_history or self._rules.has_clv:
             kept["days"] = combined.days
         for payload in store_frames(self._store, kept):
             yield shard, payload
@@ -198,13 +194,15 @@ class ResolveRanks(beam.DoFn):
         yield from store_all(self._store, resolved)
 
 
-@beam.typehints.with_output_types(TableBatch, partials=NamedFrame)
+@beam.typehints.with_output_types(TableBatch, purchases=Payload, partials=NamedFrame)
 class DescribeUsers(beam.DoFn):
     """Users and exposures of a shard → rows of their tables.
 
-    On the tag `partials`, partial aggregates and "checks".
+    On the tag `purchases`, payloads of `PURCHASE_HISTORIES`; on `partials`, partial aggregates and
+    "checks".
     """
 
+    PURCHASES: Final = "purchases"
     PARTIALS: Final = "partials"
 
     def __init__(self, rules: Rules, store: FrameStore, progress: Progress) -> None:
@@ -244,6 +242,8 @@ class DescribeUsers(beam.DoFn):
         self._progress.add("users", described.tables["dim_users"].height)
         for name, rows in described.tables.items():
             yield name, rows, {}
+        for payload in store_frames(self._store, {"purchases": described.purchases}):
+            yield TaggedOutput(self.PURCHASES, payload)
         for partial in (*described.partials.items(), *failed_rows(described.failures)):
             yield TaggedOutput(self.PARTIALS, partial)
 
@@ -302,7 +302,6 @@ class BuildUsers(beam.PTransform[Any, Any]):
                 CombineUsers.TABLES,
                 CombineUsers.STATES,
                 CombineUsers.SAMPLES,
-                CombineUsers.PURCHASES,
                 CombineUsers.PARTIALS,
                 main="users",
             )
@@ -321,14 +320,14 @@ class BuildUsers(beam.PTransform[Any, Any]):
                 AsIter(ranks),
                 dates,
                 AsIter(self._catalogue),
-            ).with_outputs(DescribeUsers.PARTIALS, main="tables")
+            ).with_outputs(DescribeUsers.PURCHASES, DescribeUsers.PARTIALS, main="tables")
         )
         return DescribedUserShards(
             combined[CombineUsers.TABLES],
             described.tables,
             (combined[CombineUsers.PARTIALS], described[DescribeUsers.PARTIALS])
             | "Partials" >> beam.Flatten(),
-            combined[CombineUsers.PURCHASES],
+            described[DescribeUsers.PURCHASES],
         )
 
     def _rank(

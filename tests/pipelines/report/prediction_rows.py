@@ -134,6 +134,48 @@ def _group(model: str, customers: int, predicted: float, actual: int) -> dict[st
     }
 
 
+def predictions(*rows: Mapping[str, Any]) -> pl.DataFrame:
+    """Return metrics_clv_predictions, of which `rows` are (dimension, value, …)."""
+    return frame("metrics_clv_predictions", rows)
+
+
+def _expected(
+    group: tuple[str, str], customers: int, alive: float, revenue: int, so_far: int
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "dimension": group[0],
+        "value": group[1],
+        "customers": customers,
+        "expected_alive": alive,
+        "historic_revenue": Decimal(so_far),
+    }
+    for days in (30, 90, 365):
+        row[f"predicted_revenue_{days}d"] = Decimal(revenue * days) / 90
+        row[f"expected_purchases_{days}d"] = revenue / 50 * days / 90
+    return row
+
+
+EXPECTED = _expected(("overall", "all"), 200, 90.6, 12_000, 50_000) | {
+    "expected_purchases_90d_low": 210.0,
+    "expected_purchases_90d_high": 270.0,
+}
+
+
+def expected_groups() -> list[dict[str, Any]]:
+    """Return the rows of metrics_clv_predictions: all, two segments, ten deciles."""
+    return [
+        EXPECTED,
+        _expected(("rfm_segment", "Champions"), 40, 36.6, 9_000, 30_000),
+        _expected(("rfm_segment", "At Risk"), 160, 54, 3_000, 20_000),
+        *(
+            _expected(("clv_decile", str(decile)), 20, 9, revenue, 5_000)
+            for decile, revenue in enumerate(
+                (4_000, 3_000, 1_000, 900, 800, 700, 600, 500, 300, 200), 1
+            )
+        ),
+    ]
+
+
 def prediction_tables() -> dict[str, pl.DataFrame]:
     """Return the tables of a run whose MBG/NBD passed its test."""
     deciles = [
@@ -159,4 +201,5 @@ def prediction_tables() -> dict[str, pl.DataFrame]:
         "metrics_clv_validation": validation(),
         "metrics_clv_deciles": frame("metrics_clv_deciles", deciles),
         "metrics_clv_frequency": frame("metrics_clv_frequency", frequency),
+        "metrics_clv_predictions": predictions(*expected_groups()),
     }

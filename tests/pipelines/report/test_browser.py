@@ -518,6 +518,7 @@ def test_downloads_are_the_tables(html, tables, open_report):
                 "metrics_segment_history",
                 "metrics_segment_migration",
                 "metrics_clv_validation",
+                "metrics_clv_predictions",
                 "metrics_clv_deciles",
                 "metrics_clv_frequency",
             ]

@@ -6,10 +6,13 @@ import pytest
 from pipelines.report.prediction import prediction_page
 from tests.pipelines.report.prediction_rows import (
     BG_NBD,
+    EXPECTED,
     MBG_NBD,
     PAST_RATE,
+    expected_groups,
     fits,
     prediction_tables,
+    predictions,
     validation,
 )
 
@@ -32,6 +35,8 @@ def test_what_was_expected_stands_beside_what_came():
         "a customer bought."
     )
     assert {card.card_id: (card.value, card.note) for card in page.cards} == {
+        "predicted_revenue_90d": ("12,000.00", "10.5K to 13.5K (95%)"),
+        "expected_alive": ("91", "45.3% of 200, as expected"),
         "predicted_purchases": ("95", "84 to 105 (95%)"),
         "actual_purchases": ("100", "in 30 days of test"),
         "predicted_revenue": ("5,100.00", "+2.0% against what came"),
@@ -83,7 +88,7 @@ def test_deciles_say_what_the_first_brought_and_which_is_furthest_off():
     )
     assert [row["at"] for row in purchases.rows] == [str(number) for number in range(1, 11)]
     assert purchases.rows[4]["values"] == [6.0, 2.0]
-    figure = page.figures[1]
+    (figure,) = (part for part in page.figures if part.figure_id == "prediction-deciles")
     assert figure.choice.first == ["mbg_nbd"]
     past_rate = figure.choice.patches["past_rate"]["charts"]["deciles-purchases"]
     assert [row["values"] for row in past_rate["rows"]][:2] == [[80.0, 46.0], [40.0, 20.0]]
@@ -211,3 +216,54 @@ def test_without_its_tables_there_is_no_page(name):
 def test_without_customers_there_is_no_page():
     nobody = fits().with_columns(customers=pl.lit(0, pl.Int64))
     assert page_of(model_clv=nobody) is None
+
+
+def test_the_days_to_come_are_told_in_total_by_segment_and_by_who_brings_most():
+    page = page_of()
+    (figure,) = (part for part in page.figures if part.figure_id == "prediction-outlook")
+    assert figure.details == [
+        ("Purchases of the next 90 days", "240 expected, 210 to 270 (95%)"),
+        (
+            "Who brings most of the revenue",
+            "40 customers (20.0% of all, deciles 1 to 2) are expected to bring 58.3% of it",
+        ),
+    ]
+    segments = chart(page, "prediction-segments")
+    assert segments.sentence == (
+        "Most is expected of Champions: 75.0%, after 60.0% of the revenue so far."
+    )
+    assert [(row["label"], row["value"]) for row in segments.rows] == [
+        ("Champions", 9_000),
+        ("At Risk", 3_000),
+    ]
+    assert chart(page, "prediction-alive").sentence == (
+        "Of 200 customers, 91 are expected to still buy here and 109 to be lost. Highest: "
+        "Champions, 91.5%. Lowest: At Risk, 33.8%."
+    )
+    shown = figure.table.frame
+    assert shown["label"].to_list()[:4] == ["All", "Champions", "At Risk", "1"]
+    assert figure.table.totals[:2] == [True, False]
+
+
+def test_one_decile_may_bring_most():
+    rows = expected_groups()
+    (first,) = (row for row in rows if row["value"] == "1")
+    first["predicted_revenue_90d"] = EXPECTED["predicted_revenue_90d"]
+    page = page_of(metrics_clv_predictions=predictions(*rows))
+    (figure,) = (part for part in page.figures if part.figure_id == "prediction-outlook")
+    assert figure.details[1][1] == (
+        "20 customers (10.0% of all, decile 1) are expected to bring 100.0% of it"
+    )
+
+
+def test_without_a_model_of_values_purchases_are_told():
+    revenue = {f"predicted_revenue_{days}d": None for days in (30, 90, 365)}
+    rows = [row | revenue for row in expected_groups() if row["dimension"] != "clv_decile"]
+    page = page_of(
+        model_clv=fits(final_gamma_gamma="not_converged"),
+        metrics_clv_predictions=predictions(*rows),
+    )
+    assert chart(page, "prediction-segments").title == "Expected purchases by segment"
+    assert "predicted_revenue_90d" not in {card.card_id for card in page.cards}
+    (figure,) = (part for part in page.figures if part.figure_id == "prediction-outlook")
+    assert [name for name, _ in figure.details] == ["Purchases of the next 90 days"]

@@ -49,7 +49,9 @@ def tables_of(days, as_of, options=None, shard=0) -> dict[str, pl.DataFrame]:
     """All tables, of purchase days in any order, and the shard of each user."""
     known = days.with_columns(shard=shard, purchases=1).filter(pl.col("event_date") <= as_of)
     parts = known.sort("user_id", "event_date").partition_by("shard")
-    return clv_tables([purchase_histories(part) for part in parts], as_of, options)
+    segments = known.select("user_id", rfm_segment=pl.lit("Champions")).unique()
+    histories = [purchase_histories(part, segments) for part in parts]
+    return clv_tables(histories, as_of, options)
 
 
 @pytest.fixture(scope="module")

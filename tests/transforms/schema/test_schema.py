@@ -29,6 +29,12 @@ COLUMNS = {
         model STRING!, frequency INT64!, customers INT64!, predicted_purchases FLOAT64,
         actual_purchases INT64!, predicted_revenue NUMERIC, actual_revenue NUMERIC!,
         lift FLOAT64""",
+    "metrics_clv_predictions": """
+        dimension STRING!, value STRING!, customers INT64!, expected_alive FLOAT64,
+        expected_purchases_30d FLOAT64, expected_purchases_90d FLOAT64,
+        expected_purchases_365d FLOAT64, expected_purchases_90d_low FLOAT64,
+        expected_purchases_90d_high FLOAT64, predicted_revenue_30d NUMERIC,
+        predicted_revenue_90d NUMERIC, predicted_revenue_365d NUMERIC, historic_revenue NUMERIC!""",
     "dim_user_clv": """
         user_id STRING!, frequency INT64!, recency_days INT64!, age_days INT64!,
         avg_repeat_value NUMERIC, p_alive FLOAT64, p_purchase_30d FLOAT64, p_purchase_90d FLOAT64,
@@ -179,6 +185,7 @@ KEYS = {
     "metrics_clv_validation": ("model",),
     "metrics_clv_deciles": ("model", "decile"),
     "metrics_clv_frequency": ("model", "frequency"),
+    "metrics_clv_predictions": ("dimension", "value"),
     "dim_user_clv": ("user_id",),
     "fct_events": ("event_id",),
     "fct_sessions": ("session_id",),

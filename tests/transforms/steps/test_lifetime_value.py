@@ -1,5 +1,6 @@
 """A side input that an engine loses fails the prediction; the tables would be wrong without it."""
 
+import polars as pl
 import pytest
 from apache_beam.pvalue import TaggedOutput
 
@@ -20,8 +21,8 @@ from transforms.shuffle.stores import InlineStore, store_frames
 from transforms.steps.lifetime_value import (
     BracketDeciles,
     ChooseModel,
-    CompareDeciles,
     CountCustomers,
+    DescribeGroups,
     FindDecileCandidates,
     FitModels,
     Predict,
@@ -33,8 +34,10 @@ from transforms.steps.lifetime_value import (
 
 STORE = InlineStore()
 OPTIONS = ClvOptions()
+PURCHASE_DAYS = simulated_purchase_days(4_000, 2).with_columns(purchases=1)
 HISTORIES = purchase_histories(
-    simulated_purchase_days(4_000, 2).with_columns(purchases=1).sort("user_id", "event_date")
+    PURCHASE_DAYS.sort("user_id", "event_date"),
+    PURCHASE_DAYS.select("user_id", rfm_segment=pl.lit("Champions")).unique(),
 )
 DAYS = split(first_purchase(HISTORIES), LAST_DAY, OPTIONS)
 FITTED = fit_customers(customer_counts(HISTORIES, DAYS), DAYS)
@@ -62,8 +65,8 @@ BRACKETS = list(BracketDeciles(STORE).process(None, SAMPLES))
         (ResolveDeciles(STORE), (None, [], [])),
         (ResolveDeciles(STORE), (None, BRACKETS, [])),
         (RankPredictions(STORE), (PREDICTED[0], [])),
-        (CompareDeciles(STORE), (None, [], [FITTED])),
-        (CompareDeciles(STORE), (None, [], [])),
+        (DescribeGroups(STORE), (None, [], [TESTED])),
+        (DescribeGroups(STORE), (None, [], [])),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "process") else "",
 )
@@ -80,6 +83,9 @@ def test_with_all_side_inputs_predictions_are_ranked():
     ]
     first = list(ResolveDeciles(STORE).process(None, BRACKETS, candidates))
     (payload,) = (payload for payload in PREDICTED if payload[0] == CUSTOMERS)
-    ((name, rows, _),) = RankPredictions(STORE).process(payload, first)
+    (name, rows, _), sums = RankPredictions(STORE).process(payload, first)
     assert name == "dim_user_clv"
     assert set(rows["clv_decile"]) == set(range(1, 11))
+    stored = store_frames(STORE, dict([sums.value]))
+    tables = {name: rows for name, rows, _ in DescribeGroups(STORE).process(None, stored, [TESTED])}
+    assert tables["metrics_clv_predictions"].height == 12  # all, a segment, ten deciles

@@ -57,11 +57,12 @@ def _interval(row: Row) -> tuple[str, str] | None:
     return formatting.compact(value * low), formatting.compact(value * high)
 
 
-def outlook(groups: pl.DataFrame) -> Figure:
+def outlook(groups: pl.DataFrame, model: str) -> Figure:
     """Return the figure of what is expected.
 
     Args:
         groups: metrics_clv_predictions of a run with predictions.
+        model: The model that predicts.
     """
     overall = parts.overall(groups)
     segments = parts.rows_of(groups, "rfm_segment")
@@ -70,7 +71,7 @@ def outlook(groups: pl.DataFrame) -> Figure:
         f"What the next {_DAYS} days are expected to bring",
         "Expectations are sums over many customers. The interval holds what the parameters of the "
         "purchases leave open, not the chance in what customers do.",
-        [_by_segment(segments, overall), _alive(segments, overall)],
+        [_by_segment(segments, overall), _alive(segments, overall, model)],
         layout=2,
         table=_table(groups),
         details=_details(groups, overall),
@@ -96,20 +97,23 @@ def _by_segment(segments: Sequence[Row], overall: Row) -> Chart:
     )
 
 
-def _alive(segments: Sequence[Row], overall: Row) -> Chart:
+def _alive(segments: Sequence[Row], overall: Row, model: str) -> Chart:
     measure = Measure("alive_rate", "Customers who still buy, by segment", "rate")
     rows = [
         row | {"alive_rate": parts.divided(row["expected_alive"], row["customers"])}
         for row in segments
     ]
     lost = overall["customers"] - round(overall["expected_alive"])
+    caveat = ""
+    if model == "bg_nbd":
+        caveat = " BG/NBD takes everybody with a single purchase for one who still buys."
     return parts.bar_chart(
         "prediction-alive",
         measure,
         rows,
         sentence=f"Of {formatting.plural(overall['customers'], 'customer')}, "
         f"{formatting.count(round(overall['expected_alive']))} are expected to still buy here and "
-        f"{formatting.count(lost)} to be lost. {parts.extremes(rows, measure)}",
+        f"{formatting.count(lost)} to be lost. {parts.extremes(rows, measure)}{caveat}",
     )
 
 

@@ -69,7 +69,7 @@ def prediction_page(tables: Mapping[str, pl.DataFrame]) -> Page | None:
         cards=[*outlook_cards(tables["metrics_clv_predictions"]), *_cards(selected)],
         figures=[
             _test(tested, selected),
-            outlook(tables["metrics_clv_predictions"]),
+            outlook(tables["metrics_clv_predictions"], selected["model"]),
             _by_decile(tables["metrics_clv_deciles"], selected["model"], models),
             _by_frequency(tables["metrics_clv_frequency"], selected["model"], models),
         ],

@@ -267,3 +267,12 @@ def test_without_a_model_of_values_purchases_are_told():
     assert "predicted_revenue_90d" not in {card.card_id for card in page.cards}
     (figure,) = (part for part in page.figures if part.figure_id == "prediction-outlook")
     assert [name for name, _ in figure.details] == ["Purchases of the next 90 days"]
+
+
+def test_a_model_in_which_nobody_is_lost_after_one_purchase_says_so():
+    best = {"selected": True, "passed": True, "reasons": None}
+    rows = (BG_NBD | best, MBG_NBD | {"selected": False}, PAST_RATE)
+    page = page_of(metrics_clv_validation=validation(*rows))
+    assert chart(page, "prediction-alive").sentence.endswith(
+        "BG/NBD takes everybody with a single purchase for one who still buys."
+    )

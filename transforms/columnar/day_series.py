@@ -278,7 +278,7 @@ def _cell(
         number: The window's.
     """
     at: Integer
-    hashed = mixed(mixed(Word(0), Word(cohort)), Word(number))
+    hashed = mixed(Word(cohort) << Word(32), Word(number))
     slot = np.int64(hashed & Word(len(slots) - 1))
     while slots[slot]:
         at = np.int64(slots[slot] - 1)

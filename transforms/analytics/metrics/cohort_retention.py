@@ -57,6 +57,14 @@ class _Windows(NamedTuple):
     code: int
     bounds: tuple[int, ...]
 
+    def cells(self, calendar: Calendar) -> int:
+        """How many windows of cohorts there can be, with one before the first of each."""
+        cohorts = len(calendar.indexes(self.cohorts))
+        windows = {"calendar": cohorts, "bracket": len(self.bounds) + 1}
+        if self.method == "rolling":
+            windows["rolling"] = (calendar.last_day - calendar.first_day) // self.bounds[0] + 1
+        return cohorts * (windows[self.method] + 1)
+
 
 _WAYS: Final = (
     *(_Windows("calendar", period, period, CALENDAR, ()) for period in ROLLING_DAYS),
@@ -116,8 +124,8 @@ def _summed(
     way: _Windows,
     calendar: Calendar,
 ) -> pl.DataFrame:
-    # Untouched pages of zeros cost nothing: few cohorts and windows occur.
-    room = len(active.numbers) + 3 * len(active.ends)
+    # As little as there can be: pages of zeros that are touched here and there take time.
+    room = min(len(active.numbers) + 3 * len(active.ends), way.cells(calendar))
     slots = np.zeros(1 << (2 * room).bit_length(), np.int32)
     keys = np.empty((room, 2), np.int64)
     counts = np.zeros((room, len(COHORT_COUNTS)), np.int64)

@@ -1,6 +1,7 @@
 """What every test may use: the sample data, and the rule for tools a machine may lack."""
 
 import os
+import signal
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+# A shell ignores these for what it runs in the background, and so would the commands under test.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def skip_or_fail(reason: str) -> NoReturn:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.cloud.proxy import Proxy, error
 from tests.cloud.servers import bigquery_server, storage_server
 from tests.oracle.compare import assert_tables_equal
 from tests.pipelines.running import contents, published
-from transforms.schema import TABLES
+from transforms.schema import TABLES, Table
 from transforms.warehouse import gcs, open_warehouse
 from transforms.warehouse.base import Document
 
@@ -98,14 +98,14 @@ class BigQueryCloud(Cloud):
         """The rows of a query, in which {d} is the dataset."""
         return [dict(row) for row in self.client().query_and_wait(sql.format(d=self.dataset))]
 
-    def tables(self) -> dict[str, pa.Table]:
-        """All live tables, as BigQuery gives them."""
+    def tables(self, tables: Sequence[Table] = TABLES) -> dict[str, pa.Table]:
+        """The live tables, as BigQuery gives them."""
         client = self.client()
         return {
             table.name: client.list_rows(client.get_table(f"{self.dataset}.{table.name}")).to_arrow(
                 create_bqstorage_client=False
             )
-            for table in TABLES
+            for table in tables
         }
 
     def table_names(self) -> set[str]:
@@ -201,12 +201,12 @@ def local(tmp_path_factory, events) -> dict[str, pa.Table]:
     return published(output)
 
 
-def audited(warehouse: BigQueryCloud, events: Path, run_id: str) -> Document:
+def audited(warehouse: BigQueryCloud, events: Path, run_id: str, *options: str) -> Document:
     """Compute a run into the bucket, up to the first load; return its manifest."""
     warehouse.queries.fault = lambda request: (
         error(400, "invalid", "not yet") if "_load_" in request.job_id else None
     )
-    options = ("--create_dataset", f"--run_id={run_id}", "--max_rejected_ratio=0.5")
+    options = ("--create_dataset", f"--run_id={run_id}", "--max_rejected_ratio=0.5", *options)
     assert main(warehouse.arguments(events, *options)) == 1
     warehouse.queries.reset()
     manifest = open_warehouse(warehouse.output).audited(run_id)
@@ -220,11 +220,16 @@ def publish(warehouse: BigQueryCloud, manifest: Document, *, keep_staging=False)
     return target.publish(manifest)
 
 
-def assert_published(warehouse: BigQueryCloud, local: dict[str, pa.Table], run_id: str) -> None:
+def assert_published(
+    warehouse: BigQueryCloud,
+    local: dict[str, pa.Table],
+    run_id: str,
+    tables: Sequence[Table] = TABLES,
+) -> None:
     """Fail unless the live tables are those of a local run, and nothing is there twice."""
-    actual = warehouse.tables()
+    actual = warehouse.tables(tables)
     assert set(actual["pipeline_runs"]["status"].to_pylist()) == {"published"}
-    for table in TABLES:
+    for table in tables:
         if table.appended:
             rows = actual[table.name]
             keys = rows.select(table.key).to_pylist()
@@ -233,7 +238,7 @@ def assert_published(warehouse: BigQueryCloud, local: dict[str, pa.Table], run_i
             assert own.num_rows == local[table.name].num_rows, table.name
             actual[table.name] = own
     assert_tables_equal(contents(actual), contents(local))
-    assert warehouse.table_names() == {table.name for table in TABLES}
+    assert warehouse.table_names() == {table.name for table in tables}
     state = gcs.Folder(warehouse.output).read("manifest.json")
     assert state is not None
     assert state.document["run_id"] == run_id

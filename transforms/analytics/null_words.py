@@ -1,7 +1,7 @@
 """Rows in which a word stands for NULL: `nan`, `null`, `none` or backslash N.
 
-Brands and category codes are looked at once for each text of new product codes, sessions once for
-each name in a batch. Rows are counted only where one of them is such a word.
+Each brand and category code is looked at once, sessions once for each name in a batch. Rows are
+counted only where one of them is such a word.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from transforms.columnar.kernels import Flags
+from transforms.columnar.arrays import NO_CODE, codes, texts_of_codes
+from transforms.columnar.kernels import Flags, Numbers
 from transforms.columnar.product_codes import PRODUCT_CODE, columns_of, known_codes
 from transforms.ingest.session_keys import SESSION_KEY
 from transforms.schema import NULL_WORDS
@@ -30,6 +31,7 @@ class NullWords:
 
     def __init__(self) -> None:
         self._flags = {name: np.empty(0, np.bool_) for name in _OF_PRODUCTS}
+        self._words = np.empty(0, np.bool_)  # of each text, by its code
 
     def count(self, events: pl.DataFrame, names: pl.DataFrame) -> dict[str, int]:
         """The rows by column; columns without such a row are left out.
@@ -54,18 +56,19 @@ class NullWords:
         seen = len(self._flags[_OF_PRODUCTS[0]])
         if known > seen:
             for texts in columns_of(np.arange(seen, known), _OF_PRODUCTS):
-                flags = np.append(self._flags[texts.name], _are_null_words(texts))
+                flags = np.append(self._flags[texts.name], self._are_words(codes(texts)))
                 self._flags[texts.name] = flags
         return self._flags
 
-
-def _are_null_words(texts: pl.Series) -> Flags:
-    """The same of categorical texts, each looked at once."""
-    words = texts.unique().to_frame().filter(is_null_word(texts.name))[texts.name]
-    flags: Flags = (
-        texts.to_physical().is_in(words.to_physical().implode()).fill_null(value=False).to_numpy()
-    )
-    return flags
+    def _are_words(self, numbers: Numbers) -> Flags:
+        """True for each code of a text that is such a word; every text is looked at once."""
+        seen, known = len(self._words), numbers[numbers != NO_CODE]
+        until = int(known.max()) + 1 if known.size else 0
+        if until > seen:
+            texts = pl.Series("text", np.arange(seen, until, dtype=np.uint32))
+            words = texts_of_codes(texts).to_frame().select(is_null_word("text"))
+            self._words = np.append(self._words, words["text"].to_numpy())
+        return np.append(self._words, False)[np.minimum(numbers, len(self._words))]
 
 
 def products_of_second_null_word(brands: pl.DataFrame) -> int:

@@ -88,6 +88,7 @@ def batch(*rows: tuple[int, str | None, str | None, str | None]):
 def test_rows_with_words_for_null_are_counted_by_column():
     words = NullWords()
     sound = batch((1, "acme", "a.b", "s"), (2, None, None, None), (3, "nano", "nullable", "no"))
+    assert words.count(*batch((99, None, None, "s"))) == {}, "before there is a text"
     assert words.count(*sound) == {}
     found = batch(
         (1, "nan", "a.b", "s"),

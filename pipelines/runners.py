@@ -132,13 +132,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_NEVER: Final = 2**31
+"""Milliseconds after which a worker sends what it has encoded so far, whatever that is.
+
+Another thread does it, by default each second, and in the middle of an element where its coder has
+let go of the interpreter's lock: the reader then takes what follows its half for it, and crashes or
+decodes anything. (Beam's other runners never do it; a worker that is alone has no such thread.)
+"""
+
+
 def local_runner(workers: int) -> FnApiRunner:
     """Beam's local runner, with a thread for each worker.
 
     Nearly all of the work is in functions that let go of the interpreter's lock, so threads keep
     all cores busy, without importing Beam and holding its memory once for each of them.
     """
-    return FnApiRunner(EmbeddedPythonGrpcEnvironment.default() if workers > 1 else None)
+    if workers == 1:
+        return FnApiRunner()
+    environment = EmbeddedPythonGrpcEnvironment.default()
+    environment.data_buffer_time_limit_ms = _NEVER
+    return FnApiRunner(environment)
 
 
 def only_stages(beam_options: PipelineOptions) -> bool:

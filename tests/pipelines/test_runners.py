@@ -1,5 +1,9 @@
 """Which runner a name means, and what is asked of it."""
 
+import resource
+import subprocess
+import sys
+
 import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -112,3 +116,15 @@ def test_local_workers_are_not_processes():
     given = ["--direct_running_mode=multi_processing"]
     with pytest.raises(UsageError, match="threads of one process; leave it out"):
         read_beam_options(given, OPTIONS)
+
+
+def test_no_element_is_sent_before_all_of_it_is_encoded():
+    # A reader that is given half of one may ask for any amount of memory.
+    limit = 8 << 30
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipelines.slow_coder"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0

@@ -19,6 +19,8 @@ from transforms.schema import NULL_WORDS
 
 _OF_PRODUCTS: Final = ("brand", "category_code")
 
+_UNSEEN, _SOUND, _WORD = range(3)
+
 
 def is_null_word(column: str) -> pl.Expr:
     """True where a text is such a word, in any case; NULL is none."""
@@ -31,7 +33,7 @@ class NullWords:
 
     def __init__(self) -> None:
         self._flags = {name: np.empty(0, np.bool_) for name in _OF_PRODUCTS}
-        self._words = np.empty(0, np.bool_)  # of each text, by its code
+        self._words = np.empty(0, np.int8)  # what each text is, by its code
 
     def count(self, events: pl.DataFrame, names: pl.DataFrame) -> dict[str, int]:
         """The rows by column; columns without such a row are left out.
@@ -62,13 +64,18 @@ class NullWords:
 
     def _are_words(self, numbers: Numbers) -> Flags:
         """True for each code of a text that is such a word; every text is looked at once."""
-        seen, known = len(self._words), numbers[numbers != NO_CODE]
-        until = int(known.max()) + 1 if known.size else 0
-        if until > seen:
-            texts = pl.Series("text", np.arange(seen, until, dtype=np.uint32))
-            words = texts_of_codes(texts).to_frame().select(is_null_word("text"))
-            self._words = np.append(self._words, words["text"].to_numpy())
-        return np.append(self._words, False)[np.minimum(numbers, len(self._words))]
+        known = numbers[numbers != NO_CODE]
+        room = int(known.max(initial=0)) + 1 - len(self._words)
+        self._words = np.append(self._words, np.zeros(max(room, 0), np.int8))
+        # Not all codes up to the largest: another thread may be giving out some of them.
+        new = np.unique(known[self._words[known] == _UNSEEN])
+        if new.size:
+            texts = texts_of_codes(pl.Series("text", new)).to_frame()
+            is_word = texts.select(is_null_word("text"))["text"].to_numpy()
+            self._words[new] = np.where(is_word, _WORD, _SOUND)
+        flags = np.zeros(len(numbers), np.bool_)
+        flags[numbers != NO_CODE] = self._words[known] == _WORD
+        return flags
 
 
 def products_of_second_null_word(brands: pl.DataFrame) -> int:

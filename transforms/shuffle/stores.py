@@ -234,7 +234,14 @@ class SpillStore:
 
     def put(self, frame: pl.DataFrame) -> Iterator[bytes]:
         """Append a frame to this copy's file."""
-        yield self._append(_NO_SHARD, [encode_for_spill(frame)]).payload()
+        if frame.height and can_pack(frame.schema):
+            layout, columns = pack([frame], np.arange(frame.height, dtype=np.uint32))
+            known = self._append(_NO_SHARD, [layout.encode()])
+            yield self._append_packed(
+                _NO_SHARD, known, [column.data for column in columns], frame.height
+            )
+        else:
+            yield self._append(_NO_SHARD, [encode_for_spill(frame)]).payload()
 
     def put_parts(
         self, frames: Sequence[pl.DataFrame], parts: Numbers, count: int
@@ -248,20 +255,13 @@ class SpillStore:
         layout, columns = pack(frames, order)
         known = self._append(_NO_SHARD, [layout.encode()])
         for shard, start, end in bounds:
-            reference = self._append(shard, [column[start:end].data for column in columns])
-            yield (
-                shard,
-                reference._replace(
-                    rows=end - start,
-                    layout=known.start,
-                    layout_length=known.length,
-                    process=process_token(),
-                ).payload(),
-            )
+            packed = [column[start:end].data for column in columns]
+            yield shard, self._append_packed(shard, known, packed, end - start)
 
     def read(self, payloads: Iterable[bytes]) -> pl.DataFrame:
         """Read payloads."""
         pieces, streams = self._look(payloads)
+        # Of one schema only frames without a row are not packed where others are.
         return unpack(pieces) if pieces else frame_of_streams(streams)
 
     def read_products(self, payloads: Iterable[bytes], wanted: ProductFlags) -> pl.DataFrame:
@@ -305,6 +305,20 @@ class SpillStore:
                 with io.BufferedWriter(file) as writer:  # goes on, or says that the disk is full
                     writer.write(b"".join(padded)[written:])
         return _Reference(self._id, shard, start, length)
+
+    def _append_packed(
+        self, shard: int, layout: _Reference, columns: Sequence[memoryview], rows: int
+    ) -> bytes:
+        return (
+            self._append(shard, columns)
+            ._replace(
+                rows=rows,
+                layout=layout.start,
+                layout_length=layout.length,
+                process=process_token(),
+            )
+            .payload()
+        )
 
     def _look(self, payloads: Iterable[bytes]) -> tuple[list[Piece], list[memoryview]]:
         """Map payloads into memory: packed pieces, or streams."""

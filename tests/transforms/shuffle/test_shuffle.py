@@ -114,6 +114,13 @@ def test_frames_come_back_as_they_were(store):
         assert_frame_equal(collected[name], frame, categorical_as_str=True)
 
 
+def test_frames_of_a_name_come_back_as_one_whether_or_not_some_are_empty(store):
+    frames = (SOME.clear(), SOME, SOME.clear(), SOME.reverse())
+    payloads = [("some", payload) for frame in frames for payload in store.put(frame)]
+    collected = collect_frames(store, payloads)["some"]
+    assert_frame_equal(collected, pl.concat(frames), categorical_as_str=True)
+
+
 def test_inline_payloads_are_pieces(monkeypatch):
     monkeypatch.setattr(stores, "_INLINE_BYTES", 1000)
     frame = pl.DataFrame({"number": range(10_000)})

@@ -205,6 +205,10 @@ _LOCATION: Final = "^([A-Za-z]{2}|[a-z]+-[a-z]+[0-9]+)$"
 _REJECTED_FILE: Final = "^.+\\.(csv|parquet)$"
 _RUN_ID: Final = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _PUBLISHING: Final = "BigQuery and resuming"
+_SCHEDULE: Final = "Schedule"
+_DECIDING_NOTHING: Final = {_PUBLISHING, _SCHEDULE}
+"""Groups of options that change no table."""
+
 _SHARE: Final[dict[str, Any]] = {
     "parse": _ratio,
     "expected": "a number from 0 to 1",
@@ -344,6 +348,14 @@ OPTIONS: tuple[Option, ...] = (
         "Keep staging tables and files",
         "Keep the run's staging tables in BigQuery, for seven days, and the files of its failed "
         "attempts in the bucket, until the next run.",
+        **_FLAG,
+    ),
+    Option(
+        "if_changed",
+        _SCHEDULE,
+        "Only if something has changed",
+        "Compute nothing where input files, options and program are those of what is published: "
+        "the run may then be started as often as one likes.",
         **_FLAG,
     ),
     Option(
@@ -497,6 +509,7 @@ class RunOptions:
     location: str | None
     run_id: str | None
     keep_staging: bool
+    if_changed: bool
     as_of: dt.date | None
     session_timeout_seconds: int
     order_gap_seconds: int
@@ -539,12 +552,22 @@ class RunOptions:
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, without those that are about the command alone."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["estimate"], values["log_level"], values["rejected_to"]
+        for name in ("estimate", "log_level", "rejected_to", "if_changed"):
+            del values[name]
         return values | {
             # A name on a disk may be of any bytes; JSON is of text.
             "input": [os.fsencode(glob).decode(errors="replace") for glob in self.input],
             "as_of": self.as_of and self.as_of.isoformat(),
             "without": sorted(self.without or ()),
+        }
+
+    def deciding(self) -> dict[str, Any]:
+        """The options that decide what the tables hold, JSON values."""
+        values = self.as_json()
+        return {
+            option.name: values[option.name]
+            for option in OPTIONS
+            if option.name in values and option.group not in _DECIDING_NOTHING
         }
 
     def differing(self, earlier: Mapping[str, Any]) -> list[str]:
@@ -553,13 +576,12 @@ class RunOptions:
         Args:
             earlier: Its options, as `as_json` gives them.
         """
-        deciding = {option.name: option for option in OPTIONS if option.group != _PUBLISHING}
-        values = self.as_json()
+        defaults = {option.name: option.default for option in OPTIONS}
         return [
             name
-            for name in values
+            for name, value in self.deciding().items()
             # An earlier version did not have every option.
-            if name in deciding and values[name] != earlier.get(name, deciding[name].default)
+            if value != earlier.get(name, defaults[name])
         ]
 
 

@@ -48,8 +48,28 @@ class _ProblemError(Exception):
     """A check failed; the message is the line to print."""
 
 
-def check(options: RunOptions, run_id: str) -> list[InputFile]:
+def require_credentials(options: RunOptions) -> None:
+    """Check that there are credentials where a run needs some.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if any(in_bucket(path) for path in (*options.input, options.output)):
+        try:
+            google.auth.default()
+        except DefaultCredentialsError as error:
+            raise UsageError(f"no Google credentials were found; try: {_LOGIN}") from error
+
+
+def check(
+    options: RunOptions, run_id: str, found: list[InputFile] | None = None
+) -> list[InputFile]:
     """Check what a run needs and cannot make itself.
+
+    Args:
+        options: The run's.
+        run_id: The run.
+        found: The input files, where they are known already.
 
     Returns:
         The input files, with their headers.
@@ -58,18 +78,14 @@ def check(options: RunOptions, run_id: str) -> list[InputFile]:
         InputError: The input does not exist or has the wrong header.
         UsageError: Something else is missing; one line each.
     """
-    if any(in_bucket(path) for path in (*options.input, options.output)):
-        try:
-            google.auth.default()
-        except DefaultCredentialsError as error:
-            raise UsageError(f"no Google credentials were found; try: {_LOGIN}") from error
+    require_credentials(options)
     if problems := _thread_problems():
         raise UsageError("\n".join(problems))
     with ThreadPoolExecutor(1) as threads:
         destination = threads.submit(_destination_problems, options, run_id)
         files: list[InputFile] = []
         try:
-            files = find_inputs(options)
+            files = find_inputs(options) if found is None else found
         except (UsageError, InputError) as error:
             problems.append(str(error))
         problems += _rejected_file_problems(options.rejected_to)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipelines.options import RunOptions, UsageError
 from transforms.warehouse import Warehouse
+from transforms.warehouse.base import Document
 
 
 def is_done(warehouse: Warehouse, options: RunOptions, input_fingerprint: str) -> bool:
@@ -12,7 +13,7 @@ def is_done(warehouse: Warehouse, options: RunOptions, input_fingerprint: str) -
     Args:
         warehouse: Where it is looked for.
         options: The options given.
-        input_fingerprint: Of the input that is there now.
+        input_fingerprint: Of the input that is there now, the options and this program.
 
     Raises:
         UsageError: The run was made with other options or of another input, or a later one has
@@ -35,8 +36,8 @@ def is_done(warehouse: Warehouse, options: RunOptions, input_fingerprint: str) -
         )
     if known.input_fingerprint not in (None, input_fingerprint):
         raise UsageError(
-            f"run {run_id} {state}, and the files of --input have changed since; "
-            "leave --run_id out to read them in a new run"
+            f"run {run_id} {state}, and the files of --input, or this program, have changed since; "
+            "leave --run_id out to begin a new run"
         )
     return known.status == "current" and options.bigquery_dataset is None
 
@@ -52,3 +53,20 @@ def go_on(warehouse: Warehouse, options: RunOptions) -> list[str] | None:
     """
     manifest = None if options.run_id is None else warehouse.audited(options.run_id)
     return None if manifest is None else warehouse.publish(manifest)
+
+
+def unchanged_state(
+    warehouse: Warehouse, options: RunOptions, input_fingerprint: str
+) -> Document | None:
+    """The manifest of what is published, where a run would publish the same; else None.
+
+    Args:
+        warehouse: Where it is published.
+        options: The options given.
+        input_fingerprint: Of the input that is there now, the options and this program.
+    """
+    current = warehouse.current()
+    if current is None or current.get("input_fingerprint") != input_fingerprint:
+        return None
+    dataset = current["options"].get("bigquery_dataset")
+    return current if dataset == options.bigquery_dataset else None

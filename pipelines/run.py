@@ -21,9 +21,10 @@ from pipelines.options import RunOptions, UsageError
 from pipelines.progress import reporting
 from pipelines.summary import summarize
 from transforms.ingest.files import InputFile, split_files
-from transforms.ingest.fingerprint import input_fingerprint
+from transforms.ingest.fingerprint import FileStates, file_states, input_fingerprint
 from transforms.shuffle import sizing
 from transforms.steps.plan import Plan
+from transforms.version import code_version
 from transforms.warehouse import Workspace, open_warehouse
 from transforms.warehouse.publishing import Run
 from transforms.warehouse.temporary import held, sweep
@@ -71,8 +72,8 @@ def run_pipeline(options: RunOptions, beam_arguments: list[str]) -> None:
         console.say(f"run {attempt.run_id} is published; afterwards: {warning}")
     if attempt.only_stages:
         return
-    if attempt.is_done_before:
-        print(f"run {attempt.run_id} is already published in {options.output}; nothing was done")
+    if attempt.done_before is not None:
+        print(attempt.done_before)
         return
     try:
         print(
@@ -92,7 +93,7 @@ class _Attempt:
         run_id: The run.
         totals: What its engine counted, once it is done.
         only_stages: Whether the job was left to another process to start.
-        is_done_before: Whether there was nothing left to do.
+        done_before: Why there was nothing to do, where that is so.
         warnings: What went wrong once it was published.
     """
 
@@ -100,7 +101,7 @@ class _Attempt:
         self.run_id = run_id
         self.totals: Totals | None = None
         self.only_stages = False
-        self.is_done_before = False
+        self.done_before: str | None = None
         self.warnings: list[str] = []
         self._options = options
         self._warehouse = open_warehouse(
@@ -108,6 +109,8 @@ class _Attempt:
         )
         self._started = started
         self._may_publish = False
+        self._states: FileStates = {}
+        self._fingerprint = ""
 
     def run(self, beam_arguments: list[str]) -> None:
         """Check what the run needs, then run or resume it."""
@@ -119,17 +122,30 @@ class _Attempt:
                 "--rejected_to works only where the run writes to this machine's disk; leave "
                 "--runner out, or read the table rejected_rows"
             )
-        files = preflight.check(options, self.run_id)
+        known = None
+        if options.if_changed:
+            preflight.require_credentials(options)
+            known = preflight.find_inputs(options)
+            self._look_at(known)
+            if self._is_unchanged():
+                return
+        files = preflight.check(options, self.run_id, known)
+        if known is None:
+            self._look_at(files)
         workers = None
         if is_local:
             given = runners.workers_given(beam_arguments)
             workers = runners.choose_local_workers(beam_options, given, files)
-        if resuming.is_done(self._warehouse, options, input_fingerprint(files)):
-            self.is_done_before = True
+        if resuming.is_done(self._warehouse, options, self._fingerprint):
+            self.done_before = (
+                f"run {self.run_id} is already published in {options.output}; nothing was done"
+            )
             return
         hand_over = runners.only_stages(beam_options)
         with self._warehouse.workspace(self.run_id, spill=is_local, hand_over=hand_over) as work:
             self.warnings = work.warnings
+            if options.if_changed and self._is_unchanged():  # by who held the warehouse before
+                return
             # A run of a given id may be published already, and then not by this attempt.
             self._may_publish = options.run_id is None or not self._is_current()
             found = resuming.go_on(self._warehouse, options)
@@ -142,6 +158,20 @@ class _Attempt:
                         f"{options.rejected_to} was not written, because no row was read again; "
                         "look at the table rejected_rows"
                     )
+
+    def _look_at(self, files: Sequence[InputFile]) -> None:
+        """Take down what decides what the run publishes."""
+        self._states = file_states(files)
+        options = self._options.deciding()
+        del options["input"], options["output"]  # which files there are counts, and not where
+        self._fingerprint = input_fingerprint(self._states, options, code_version())
+
+    def _is_unchanged(self) -> bool:
+        current = resuming.unchanged_state(self._warehouse, self._options, self._fingerprint)
+        if current is not None:
+            day = current["published_at"][:10]
+            self.done_before = f"nothing new since {current['run_id']} ({day}); nothing was done"
+        return current is not None
 
     def _compute(
         self,
@@ -164,7 +194,8 @@ class _Attempt:
             keep_staging=options.keep_staging,
             max_dropped_ratio=options.max_dropped_ratio,
             allow_empty=options.allow_empty,
-            input_fingerprint=input_fingerprint(files),
+            input_files=self._states,
+            input_fingerprint=self._fingerprint,
             rejected_to=options.rejected_to,
         )
         size = sum(file.csv_bytes for file in files)

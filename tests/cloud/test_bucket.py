@@ -372,11 +372,13 @@ def test_a_published_run_is_not_published_again(cloud, events, tmp_path, capsys)
     before = cloud.files()
     assert main([*run, "--run_id=first"]) == 0
     assert "run first is already published" in capsys.readouterr().out
+    assert main([*run, "--if_changed"]) == 0
+    assert "nothing new since first (" in capsys.readouterr().out
 
     with growing.open("a") as file:
         file.write("2019-10-01 00:00:00 UTC,view,1,1,,,5,1,abc\n")
     assert main([*run, "--run_id=first"]) == 2
-    assert "already published, and the files of --input have changed" in only_line(capsys)
+    assert "the files of --input, or this program, have changed" in only_line(capsys)
     assert cloud.files() == before
 
     later = dt.datetime.now(dt.UTC).isoformat()

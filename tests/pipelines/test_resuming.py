@@ -43,7 +43,7 @@ def test_a_published_run_says_so_and_refuses_another_input_or_options(events, tm
         file.write(VIEW.format(4))
     code, message = again()
     assert code == 2
-    assert "already published, and the files of --input have changed since" in message
+    assert "already published, and the files of --input, or this program, have changed" in message
     assert published(output) == before
 
     assert main(arguments([events], output, run_id="second")) == 0

@@ -172,7 +172,7 @@ def _match(pattern: str) -> dict[str, Version]:
     Raises:
         InputError: There are none, or they are where this program does not read.
     """
-    if _in_bucket(pattern):
+    if is_in_bucket(pattern):
         return _match_in_bucket(pattern)
     if (url := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", pattern)) and url[1].lower() != "file":
         raise InputError(f"--input: {printable(pattern)}: {_other_scheme(url[1])}")
@@ -220,7 +220,8 @@ def _other_scheme(scheme: str) -> str:
     )
 
 
-def _in_bucket(path: str) -> bool:
+def is_in_bucket(path: str) -> bool:
+    """True for an input in a bucket."""
     return path.startswith("gs://")
 
 
@@ -228,7 +229,7 @@ def _each_once(paths: Iterable[str]) -> list[str]:
     """The paths in order; of a local file that several lead to, the first."""
     first: dict[str, str] = {}
     for path in sorted(paths):
-        first.setdefault(path if _in_bucket(path) else os.path.realpath(path), path)
+        first.setdefault(path if is_in_bucket(path) else os.path.realpath(path), path)
     return list(first.values())
 
 
@@ -356,7 +357,7 @@ def _require_as_named(head: bytes, path: str) -> None:
     if not head or named == found:
         return
     plain = path[: len(path) - len(named)]
-    move = "gcloud storage mv" if _in_bucket(path) else "mv"
+    move = "gcloud storage mv" if is_in_bucket(path) else "mv"
     is_named = f"its name ends in {path[len(plain) :]}" if named else "its name does not say so"
     what = f"a {COMPRESSIONS[found].name} file" if found else recognize(head, path)
     if what is None or found:
@@ -605,7 +606,7 @@ def _version(path: str) -> Version:
     Raises:
         InputError: It is not there.
     """
-    if _in_bucket(path):
+    if is_in_bucket(path):
         try:
             metadata = FileSystems.get_filesystem(path).metadata(path)
         except Exception as error:  # each file system has errors of its own
@@ -636,7 +637,7 @@ def _open(path: str) -> BufferedReader:
     try:
         stream: Any = (
             FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-            if _in_bucket(path)
+            if is_in_bucket(path)
             else Path(path).open("rb", buffering=0)  # noqa: SIM115 - the caller closes it
         )
     except Exception as error:  # each file system has errors of its own

@@ -96,8 +96,12 @@ PIPELINE_RUNS = Table(
         Column(
             "input_fingerprint",
             STRING,
-            "SHA-256 of the input files' names, sizes and times of change; NULL where the "
-            "version of the run did not keep it.",
+            "SHA-256 of all that decides the tables: the input files' names, sizes and times of "
+            "change, options, code_version; NULL where the version of the run did not keep it.",
         ),
+        Column("input_files", INT64, "Input files.", minimum=0),
+        Column("new_files", INT64, "Of them those that the run before did not read.", minimum=0),
+        Column("changed_files", INT64, "Of them those that have changed since.", minimum=0),
+        Column("missing_files", INT64, "Files of the run before that are not read.", minimum=0),
     ),
 )

@@ -27,6 +27,7 @@ from transforms.audit.checks import quality_table, require_passed
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
 from transforms.audit.plausibility import check_dates, check_null_words
+from transforms.ingest.fingerprint import input_change
 from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TableBatch, tables_without
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
@@ -74,7 +75,7 @@ class AuditAndPublish(beam.DoFn):
         manifest = warehouse.audited(run.run_id)
         if manifest is None:
             row, files = self._audit(staged, audit, dates)
-            manifest = warehouse.record(manifest_of(row), files)
+            manifest = warehouse.record(manifest_of(row, run), files)
         for warning in warehouse.publish(manifest):
             _LOGGER.warning("run %s is published, but: %s", run.run_id, warning)
         yield run.run_id
@@ -111,7 +112,7 @@ class AuditAndPublish(beam.DoFn):
         rows = {table.name: 0 for table in tables if table is not PIPELINE_RUNS}
         for file in files:
             rows[file.table] += file.rows
-        row = run_row(run, counts, rows, self._as_of(dates))
+        row = run_row(run, counts, rows, self._as_of(dates), self._input_change())
         files.append(stage(row, PIPELINE_RUNS, run.staging))
         self._write_report(files)
         return row, files
@@ -126,6 +127,13 @@ class AuditAndPublish(beam.DoFn):
         path = FileSystems.join(self._run.staging, REPORT)
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())
+
+    def _input_change(self) -> Mapping[str, int] | None:
+        """What is new in the input since the run that is published."""
+        before = self._run.warehouse.current()
+        if before is None or "input_files" not in before:
+            return None
+        return input_change(self._run.input_files, before["input_files"])._asdict()
 
     def _as_of(self, dates: Iterable[Payload]) -> dt.date | None:
         as_of = self._run.rules.as_of

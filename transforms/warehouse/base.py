@@ -74,6 +74,8 @@ def require_manifest(document: Any, path: str) -> Document:
         problem = f"names a run {document['run_id']!r}, which none is called"
     elif not _is_time(document.get("finished_at")):
         problem = "does not say when its run finished"
+    elif not isinstance(document.get("input_files", {}), dict):
+        problem = "does not say which files its run has read"
     elif not isinstance(document.get("table_rows"), dict):
         problem = "does not say which tables its run made"
     else:
@@ -126,7 +128,8 @@ class KnownRun:
         status: `waiting` where it passed its audit and is to be published, `current`, or
             `replaced` by a later run.
         options: Its options, as its manifest has them.
-        input_fingerprint: Of what it read; None where an earlier version did not keep it.
+        input_fingerprint: Of all that decided its tables; None where an earlier version did not
+            keep it.
         current: The run that the warehouse shows; None where there is none.
     """
 
@@ -222,6 +225,9 @@ class Warehouse(Protocol):
         Raises:
             RunError: It is not published.
         """
+
+    def current(self) -> Document | None:
+        """The manifest of the current state; None where there is none."""
 
     def state(self) -> State | None:
         """The files of the current state, all of one run; None where there is none."""

@@ -130,13 +130,14 @@ class BucketWarehouse:
             require_manifest(stored.document, f"{self.output}/{name}")
         return stored
 
-    def _current(self) -> Document | None:
+    def current(self) -> Document | None:
+        """The manifest of the current state; see `Warehouse.current`."""
         stored = self._read(MANIFEST)
         return None if stored is None else stored.document
 
     def find_run(self, run_id: str) -> KnownRun | None:
         """What is known of a run; see `Warehouse.find_run`."""
-        current = self._current()
+        current = self.current()
         shown = None if current is None else current["run_id"]
         manifest = current if shown == run_id else None
         if manifest is None:
@@ -160,7 +161,7 @@ class BucketWarehouse:
 
     def state(self) -> State | None:
         """The files that the manifest of the current state names."""
-        current = self._current()
+        current = self.current()
         if current is None:
             return None
         named = current["tables"]
@@ -228,7 +229,7 @@ class BucketWarehouse:
         lease.acquire(self.output, run_id)
         warnings = []
         with lease.kept(self.output, run_id):
-            self._require_newest(self._current(), manifest)
+            self._require_newest(self.current(), manifest)
             if self.bigquery_dataset is not None:
                 warnings += bigquery.publish(
                     self.bigquery_dataset, self.output, manifest, keep_staging=self.keep_staging
@@ -242,7 +243,7 @@ class BucketWarehouse:
     def _is_published(self, manifest: Document) -> bool:
         """True where another attempt has done all of it; the lease is then not this one's."""
         run_id = manifest["run_id"]
-        current = self._current()
+        current = self.current()
         if current is None:
             return False
         if current["run_id"] != run_id:
@@ -314,7 +315,7 @@ class BucketWarehouse:
     def _sweep(self) -> None:
         """Delete what belongs to no state that is read, and to no run that waits."""
         folder = self._folder
-        current, objects = self._current(), folder.list(f"{RUNS}/")
+        current, objects = self.current(), folder.list(f"{RUNS}/")
         folder.delete(_left_over(current, objects))
 
 

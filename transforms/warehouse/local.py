@@ -143,7 +143,7 @@ class LocalWarehouse:
             path = self._root / name
             if path.exists() and not path.is_symlink():
                 raise _in_the_way(path)
-        if (self._root / CURRENT).exists() and self._current() is None:
+        if (self._root / CURRENT).exists() and self._current_id() is None:
             raise _in_the_way(self._root / CURRENT)
         for folder in (STAGING, RUNS):
             if (foreign := next(_foreign(self._root / folder), None)) is not None:
@@ -184,7 +184,7 @@ class LocalWarehouse:
 
     def find_run(self, run_id: str) -> KnownRun | None:
         """What is known of a run; see `Warehouse.find_run`."""
-        return known_run(self.read_table(PIPELINE_RUNS), run_id, self._current())
+        return known_run(self.read_table(PIPELINE_RUNS), run_id, self._current_id())
 
     def audited(self, run_id: str) -> Document | None:
         """The manifest of a run that has passed its audit; see `Warehouse.audited`."""
@@ -193,7 +193,7 @@ class LocalWarehouse:
 
     def state(self) -> State | None:
         """The files of the current state; the link to it is followed once."""
-        run_id = self._current()
+        run_id = self._current_id()
         if run_id is None:
             return None
         run = self._runs / run_id
@@ -213,13 +213,13 @@ class LocalWarehouse:
             [table.empty_frame(), *(read_as_of_today(Path(path), table) for path in paths)]
         )
 
-    def _current(self) -> str | None:
+    def _current_id(self) -> str | None:
         """The run that the link names; None where there is no such link."""
         found = _A_RUN.fullmatch(_target(self._root / CURRENT) or "")
         return None if found is None else found[1]
 
     def _is_current(self, run_id: str) -> bool:
-        return self._current() == run_id
+        return self._current_id() == run_id
 
     def _manifest(self, run: Path) -> Document | None:
         path = run / MANIFEST
@@ -232,8 +232,9 @@ class LocalWarehouse:
             document = None
         return require_manifest(document, str(path))
 
-    def _current_manifest(self) -> Document | None:
-        run_id = self._current()
+    def current(self) -> Document | None:
+        """The manifest of the current state; see `Warehouse.current`."""
+        run_id = self._current_id()
         return None if run_id is None else self._manifest(self._runs / run_id)
 
     # --- Publication
@@ -249,7 +250,7 @@ class LocalWarehouse:
             files,
             {str(path): path.stat().st_size for path in staging.glob("*/*.parquet")},
         )
-        before = self._current_manifest()
+        before = self.current()
         tables = tables_of(manifest)
         for name in {table.name for table in TABLES} - {table.name for table in tables}:
             (staging / name).rmdir()
@@ -320,7 +321,7 @@ class LocalWarehouse:
     def _clear(self) -> list[str]:
         """Remove what is staged, spilled or left over by dead runs; what could not be removed."""
         try:
-            manifest = self._current_manifest() or {}
+            manifest = self.current() or {}
         except (OSError, RunError) as error:
             return [str(error)]
         kept = {manifest.get("run_id"), manifest.get("previous_run_id")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import polars as pl
 
@@ -33,7 +33,8 @@ class Run:
         keep_staging: Keep staging tables and the files of failed attempts.
         max_dropped_ratio: Share of the rows read that may be dropped without a warning.
         allow_empty: Publish also where no event is kept.
-        input_fingerprint: What tells its input from any other.
+        input_files: What tells each input file from a later one, by name.
+        input_fingerprint: What tells all that decides its tables from anything else.
         rejected_to: Local file for all rejected rows, also where the run fails for them.
     """
 
@@ -48,6 +49,7 @@ class Run:
     keep_staging: bool = False
     max_dropped_ratio: float = 0.5
     allow_empty: bool = False
+    input_files: Mapping[str, str] = field(default_factory=dict)
     input_fingerprint: str | None = None
     rejected_to: str | None = None
 
@@ -58,9 +60,22 @@ class Run:
 
 
 def run_row(
-    run: Run, counts: Mapping[str, int], table_rows: Mapping[str, int], as_of: dt.date | None
+    run: Run,
+    counts: Mapping[str, int],
+    table_rows: Mapping[str, int],
+    as_of: dt.date | None,
+    input_change: Mapping[str, int] | None = None,
 ) -> pl.DataFrame:
-    """The row of pipeline_runs of a published run."""
+    """The row of pipeline_runs of a published run.
+
+    Args:
+        run: The run.
+        counts: Of its rows, by what became of them.
+        table_rows: Of its tables.
+        as_of: The day it looks back from.
+        input_change: `new_files`, `changed_files`, `missing_files` since the run before; None where
+            there is none that has kept its files.
+    """
     now = dt.datetime.now(dt.UTC)
     return PIPELINE_RUNS.conform(
         pl.DataFrame(
@@ -83,13 +98,22 @@ def run_row(
                 "options": json.dumps(dict(run.options)),
                 "code_version": code_version(),
                 "input_fingerprint": run.input_fingerprint,
+                "input_files": len(run.input_files),
+                **(input_change or _NO_CHANGE),
             },
-            schema_overrides={"as_of": pl.Date(), "input_fingerprint": pl.String()},
+            schema_overrides={
+                "as_of": pl.Date(),
+                "input_fingerprint": pl.String(),
+                **dict.fromkeys(_NO_CHANGE, pl.Int64()),
+            },
         )
     )
 
 
-def manifest_of(row: pl.DataFrame) -> dict[str, Any]:
+_NO_CHANGE: Final = dict.fromkeys(("new_files", "changed_files", "missing_files"))
+
+
+def manifest_of(row: pl.DataFrame, run: Run) -> dict[str, Any]:
     """What the manifest says of a run, from its row of pipeline_runs; JSON values."""
     described = row.row(0, named=True)
     return {
@@ -101,5 +125,6 @@ def manifest_of(row: pl.DataFrame) -> dict[str, Any]:
         "options": json.loads(described["options"]),
         "code_version": described["code_version"],
         "input_fingerprint": described["input_fingerprint"],
+        "input_files": dict(run.input_files),
         "table_rows": json.loads(described["table_rows"]),
     }

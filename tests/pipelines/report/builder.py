@@ -454,6 +454,10 @@ def _run(sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             "options": json.dumps({"session_timeout_seconds": 3600, "churn_threshold_days": 60}),
             "code_version": "0.1.0+4f2c9d1",
             "input_fingerprint": None,
+            "input_files": 2,
+            "new_files": 1,
+            "changed_files": 0,
+            "missing_files": 0,
         }
 
     runs = pl.DataFrame(

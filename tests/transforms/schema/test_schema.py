@@ -178,7 +178,8 @@ COLUMNS = {
         after_as_of_rows INT64!,
         duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
         rejected_rows INT64!, rejected_by_reason STRING!, table_rows STRING!, options STRING!,
-        code_version STRING!, input_fingerprint STRING""",
+        code_version STRING!, input_fingerprint STRING, input_files INT64, new_files INT64,
+        changed_files INT64, missing_files INT64""",
 }
 KEYS = {
     "model_clv": ("fit", "model"),

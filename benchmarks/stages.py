@@ -22,6 +22,7 @@ from benchmarks.inputs import prepare
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
+from transforms.analytics.funnels import session_funnels
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.orders import find_orders
@@ -32,7 +33,9 @@ from transforms.analytics.users import session_measures
 from transforms.audit.checks import check_batch
 from transforms.audit.measures import measure_batch
 from transforms.columnar.checksum import event_checksum
+from transforms.columnar.event_ids import event_ids
 from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, encoded_columns
+from transforms.funnels import DEFAULT_FUNNELS
 from transforms.ingest.files import match_inputs, read_blocks, split_files
 from transforms.ingest.parsing import parse_block
 from transforms.ingest.session_keys import SESSION_NAMES
@@ -126,7 +129,8 @@ def measure_shards(
             cut = sessionize(cleaned, described["product_id"], _TIMEOUT_SECONDS)
             of_sessions = session_table(cut)
         with clock.stage("event ids and fct_events"):
-            of_events = event_table(cut, described)
+            ids = event_ids(cut.events, cut.user_sessions)
+            of_events = event_table(cut, described, ids)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
             orders = find_orders(cut, described["product_id"], _ORDER_GAP_SECONDS)
             by_user = {
@@ -139,6 +143,8 @@ def measure_shards(
                 "purchases": product_purchases(kept),
             }
             list(partials_of(Source.SESSIONS, cut, Rules()))
+        with clock.stage("funnels"):
+            session_funnels(cut, described, ids, DEFAULT_FUNNELS, _TIMEOUT_SECONDS)
         with clock.stage("shuffle 2, write: users"):
             _send(by_user, user_shard_key, store)
         for table, rows in ((FCT_EVENTS, of_events), (FCT_SESSIONS, of_sessions)):

@@ -21,6 +21,7 @@ from pipelines.options import UsageError, parse_arguments
 from transforms.errors import InputError, RunError
 
 PROGRAM: Final = "customer-analytics"
+CHECK_CONFIG: Final = "check-config"
 _NOTHING: Final = "nothing was published"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ACROSS_SHELLS: Final = 128  # what a shell adds to the number of the signal that ended a command
@@ -191,10 +192,31 @@ def logs(level: str) -> Iterator[None]:
 # The command --------------------------------------------------------------------------------------
 
 
+def check_config(files: Sequence[str]) -> str:
+    """What a configuration file says, in a line.
+
+    Raises:
+        UsageError: It is wrong, or not one file is given.
+    """
+    from pipelines import configuration  # noqa: PLC0415 - only here
+
+    if len(files) != 1:
+        raise UsageError(f"{CHECK_CONFIG} needs one file: {PROGRAM} {CHECK_CONFIG} FILE.toml")
+    try:
+        found = configuration.read_configuration(files[0])
+    except configuration.ConfigurationError as error:
+        raise UsageError(str(error)) from error
+    return f"{files[0]} is right; funnels: {', '.join(each.name for each in found.funnels)}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pipeline from the command line; the exit code is as --help says."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options, beam_arguments = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        if given[:1] == [CHECK_CONFIG]:
+            print(check_config(given[1:]))
+            return 0
+        options, beam_arguments = parse_arguments(given)
         with logs(options.log_level), quiet_workers():
             from pipelines.run import run_pipeline  # noqa: PLC0415 - Beam takes seconds to import
 

@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from transforms.funnels import DEFAULT_FUNNELS
 from transforms.rules import (
     FREQUENCY_UNITS,
     HISTORIES,
@@ -29,6 +30,9 @@ from transforms.rules import (
     UserThresholds,
 )
 from transforms.version import code_version
+
+if TYPE_CHECKING:
+    from pipelines.configuration import Configuration
 
 
 class UsageError(Exception):
@@ -243,6 +247,17 @@ OPTIONS: tuple[Option, ...] = (
         parameter_type="GCS_WRITE_FOLDER",
     ),
     Option(
+        "config",
+        "Input and output",
+        "Configuration file",
+        "TOML file, local or gs://, of what options cannot say: funnels of one's own. To check "
+        "it: customer-analytics check-config FILE.",
+        "gs://bucket/shop.toml",
+        expected="a file",
+        pattern="^gs://[^,\\s]+$",
+        parameter_type="GCS_READ_FILE",
+    ),
+    Option(
         "estimate",
         "Input and output",
         "Estimate",
@@ -412,7 +427,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables",
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
-        "lifecycle, cohorts, history), clv (predicted lifetime value).",
+        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (funnels).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),
@@ -498,6 +513,7 @@ class RunOptions:
 
     input: tuple[str, ...]
     output: str
+    config: Configuration | None
     estimate: bool
     log_level: str
     max_rejected_ratio: float
@@ -547,6 +563,7 @@ class RunOptions:
                 max_bias=self.clv_max_bias,
                 annual_discount_rate=self.clv_annual_discount_rate,
             ),
+            funnels=DEFAULT_FUNNELS if self.config is None else self.config.funnels,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -559,6 +576,8 @@ class RunOptions:
             "input": [os.fsencode(glob).decode(errors="replace") for glob in self.input],
             "as_of": self.as_of and self.as_of.isoformat(),
             "without": sorted(self.without or ()),
+            # What it says decides, wherever it lies: pipeline_runs has the text.
+            "config": self.config and self.config.sha256,
         }
 
     def deciding(self) -> dict[str, Any]:
@@ -620,7 +639,8 @@ def argument_parser(*, is_complete: bool = True) -> argparse.ArgumentParser:
         prog="customer-analytics",
         description="Read REES46 clickstream CSVs; publish events, sessions, users, RFM segments, "
         "funnel and churn tables.",
-        epilog="Beam's own options, such as --runner, --project or --temp_location, pass through. "
+        epilog="customer-analytics check-config FILE checks a configuration file, without data. "
+        "Beam's own options, such as --runner, --project or --temp_location, pass through. "
         "Without --runner the pipeline runs here, on all cores. "
         "Exit codes: 0 published, 1 the run failed, 2 the command was wrong; stopped by a signal: "
         "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
@@ -679,10 +699,20 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[RunOptions, list[str]]:
         _require_known(argument_parser(is_complete=False).parse_known_args(list(arguments))[1])
         raise
     values = vars(parsed)
-    options = RunOptions(**values | {"input": tuple(parsed.input)})
+    config = None if parsed.config is None else _read_configuration(parsed.config)
+    options = RunOptions(**values | {"input": tuple(parsed.input), "config": config})
     _require_together(options)
     _require_known(beam_arguments)
     return options, beam_arguments
+
+
+def _read_configuration(path: str) -> Configuration:
+    from pipelines import configuration  # noqa: PLC0415 - most runs have none
+
+    try:
+        return configuration.read_configuration(path)
+    except configuration.ConfigurationError as error:
+        raise UsageError(f"--config: {error}") from error
 
 
 def _require_together(options: RunOptions) -> None:

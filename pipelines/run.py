@@ -197,6 +197,8 @@ class _Attempt:
             input_files=self._states,
             input_fingerprint=self._fingerprint,
             rejected_to=options.rejected_to,
+            config=None if options.config is None else options.config.text,
+            config_sha256=None if options.config is None else options.config.sha256,
         )
         size = sum(file.csv_bytes for file in files)
         shards = sizing.session_shards(size, workers or runners.FEWEST_WORKERS)

@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from transforms.funnels import DEFAULT_FUNNELS, Funnel
+
 FrequencyUnit = Literal["items", "orders"]
 
 FREQUENCY_UNITS: Final[tuple[FrequencyUnit, ...]] = get_args(FrequencyUnit)
@@ -25,7 +27,7 @@ MOST_SECONDS: Final = 31 * 86_400
 MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
-TABLE_GROUPS: Final = ("time", "clv")
+TABLE_GROUPS: Final = ("time", "clv", "selling")
 """The groups of tables that `--without` leaves out."""
 
 HISTORY_GROUP: Final = "history"
@@ -79,6 +81,7 @@ class Rules:
         without: Groups of tables that are left out.
         thresholds: Thresholds of dim_users.
         clv: How lifetime value is predicted and tested.
+        funnels: The funnels of metrics_funnels.
     """
 
     as_of: dt.date | None = None
@@ -90,6 +93,7 @@ class Rules:
     without: frozenset[str] = frozenset()
     thresholds: UserThresholds = field(default_factory=UserThresholds)
     clv: ClvOptions = field(default_factory=ClvOptions)
+    funnels: tuple[Funnel, ...] = DEFAULT_FUNNELS
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -106,3 +110,8 @@ class Rules:
     def has_clv(self) -> bool:
         """Whether lifetime value is predicted."""
         return "clv" not in self.without
+
+    @property
+    def has_selling(self) -> bool:
+        """Whether there are tables of what sells."""
+        return "selling" not in self.without

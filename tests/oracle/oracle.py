@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 
 from .contract import OVER_TIME, TABLES
 from .grammar import REASONS, Event, read_file
-from .sql import FIRST_OVER_TIME, SQL_FILES
+from .sql import FIRST_OVER_TIME, NEEDED_BY_FUNNELS, SQL_FILES
 
 TABLE_KEYS = {name: table.key for name, table in TABLES.items()}
 """The key of every table."""
@@ -60,6 +62,9 @@ def oracle_tables(
     history: str = "week",
     without_time: bool = False,
     clv_holdout_days: int | None = None,
+    config: str = "",
+    most_values: int = 1000,
+    only_funnels: bool = False,
 ) -> dict[str, pa.Table]:
     """Every table of the contract by name, sorted by its key, columns in the contract's order.
 
@@ -69,6 +74,9 @@ def oracle_tables(
 
     Args:
         files: The files.
+        config: The text of the configuration file.
+        most_values: Values of a breakdown that have rows of their own.
+        only_funnels: Make metrics_funnels alone, in a fraction of the time.
         without_time: Leave out the tables over time, of which data of years apart makes millions
             of rows.
 
@@ -97,6 +105,7 @@ def oracle_tables(
             "order_gap_seconds": order_gap_seconds,
             "frequency_unit": frequency_unit,
             "history": history,
+            "most_values": most_values,
         }.items():
             connection.execute(f"SET VARIABLE {option} = {value!r}")
         if clv_holdout_days is not None:
@@ -106,8 +115,17 @@ def oracle_tables(
         connection.create_function(
             "km_median_days", km_median_days, [DAYS, DAYS], "BIGINT", null_handling="special"
         )
+        funnels, filters = funnel_tables(config)
+        connection.register("configured_funnels", funnels)
+        connection.execute("CREATE TABLE funnels AS FROM configured_funnels")
+        connection.register("configured_filters", filters)
+        connection.execute("CREATE TABLE funnel_filters AS FROM configured_filters")
         for path in SQL_FILES[: SQL_FILES.index(FIRST_OVER_TIME)] if without_time else SQL_FILES:
-            connection.execute(path.read_text(encoding="utf-8"))
+            if not only_funnels or path.stem in NEEDED_BY_FUNNELS:
+                connection.execute(path.read_text(encoding="utf-8"))
+        if only_funnels:
+            name, table = "metrics_funnels", TABLES["metrics_funnels"]
+            return {name: sorted_table(connection, name, table.columns, table.key)}
         tables = {
             name: sorted_table(connection, name, table.columns, table.key)
             for name, table in TABLES.items()
@@ -137,6 +155,84 @@ def oracle_tables(
         }
     )
     return tables
+
+
+TEXTS = pa.list_(pa.string())
+PROPERTIES = (
+    "product_id",
+    "brand",
+    "category_id",
+    "category_lvl_1",
+    "category_lvl_2",
+    "category_lvl_3",
+    "category_lvl_4",
+)
+FUNNELS_SCHEMA = pa.schema(
+    [
+        ("funnel", pa.string()),
+        ("scope", pa.string()),
+        ("hold", TEXTS),
+        ("step_order", pa.string()),
+        ("window_seconds", pa.int64()),
+        ("breakdowns", TEXTS),
+        ("step_count", pa.int64()),
+    ]
+)
+FILTERS_SCHEMA = pa.schema(
+    [
+        ("funnel", pa.string()),
+        ("kind", pa.string()),
+        ("number", pa.int64()),
+        ("step_name", pa.string()),
+        ("after_step", pa.int64()),
+        ("before_step", pa.int64()),
+        ("event", TEXTS),
+        *((name, TEXTS) for name in PROPERTIES),
+        ("price_min", pa.decimal128(38, 9)),
+        ("price_max", pa.decimal128(38, 9)),
+    ]
+)
+DEFAULT_CONFIG = """
+[[funnel]]
+name = "shop"
+step = [
+    {name = "view", event = ["view"]},
+    {name = "cart", event = ["cart"]},
+    {name = "purchase", event = ["purchase"]},
+]
+[[funnel]]
+name = "product"
+hold = ["product_id"]
+step = [
+    {name = "view", event = ["view"]},
+    {name = "cart", event = ["cart"]},
+    {name = "purchase", event = ["purchase"]},
+]
+"""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def funnel_tables(config: str) -> tuple[pa.Table, pa.Table]:
+    """The funnels that a configuration names, and what their steps and exclusions match."""
+    funnels, filters = [], []
+    named = tomllib.loads(config, parse_float=Decimal)
+    for each in named.get("funnel", tomllib.loads(DEFAULT_CONFIG)["funnel"]):
+        scope = each.get("scope", "session")
+        window = each.get("window", {"session": None, "user": "7d"}[scope])
+        seconds = None if window is None else int(window[:-1]) * UNITS[window[-1]]
+        of_funnel = (each.get("hold", []), each.get("order", "ordered"), seconds)
+        breakdowns = each.get("breakdown", [])
+        funnels.append((each["name"], scope, *of_funnel, breakdowns, len(each["step"])))
+        for kind in ("step", "exclude"):
+            for number, wanted in enumerate(each.get(kind, []), 1):
+                texts = [
+                    [str(text).lower() for text in wanted[name]] if name in wanted else None
+                    for name in ("event", *PROPERTIES)
+                ]
+                prices = [wanted.get(name) for name in ("price_min", "price_max")]
+                between = [wanted.get(name) for name in ("name", "after", "before")]
+                filters.append((each["name"], kind, number, *between, *texts, *prices))
+    return columns_of(funnels, FUNNELS_SCHEMA), columns_of(filters, FILTERS_SCHEMA)
 
 
 def columns_of(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from pipelines.configuration import parse_configuration
 from transforms.analytics.in_memory import tables_of_batch
 from transforms.ingest.batch import EVENT_BATCH
 from transforms.ingest.files import match_inputs, read_blocks, split_files
@@ -36,8 +37,11 @@ def product_tables(
     thresholds = {
         name: options.pop(option) for option, name in THRESHOLDS.items() if option in options
     }
+    options.pop("most_values", None)  # of the oracle alone: here it is a constant
+    config = options.pop("config", "")
+    funnels = parse_configuration(config.encode(), "shop.toml").funnels
     clv = ClvOptions(holdout_days=options.pop("clv_holdout_days", None))
-    rules = Rules(thresholds=UserThresholds(**thresholds), clv=clv, **options)
+    rules = Rules(thresholds=UserThresholds(**thresholds), clv=clv, funnels=funnels, **options)
     inputs = match_inputs([str(path) for path in files])
     parsed = [
         parse_block(block, ranges[0].file.header)

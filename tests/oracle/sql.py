@@ -25,6 +25,9 @@ SQL_FILES = tuple(
         "metrics_periods",
         "metrics_user_segments",
         "metrics_rfm_grid",
+        "funnel_events",
+        "funnel_attempts",
+        "metrics_funnels",
         "clv_split",
         "clv_customers",
         "model_clv",
@@ -54,6 +57,24 @@ SQL_FILES = tuple(
     )
 )
 """The SQL, one file a table, each after those it reads."""
+
+NEEDED_BY_FUNNELS = frozenset(
+    (
+        "macros",
+        "events_deduplicated",
+        "multi_brand_products",
+        "fct_events",
+        "event_counts",
+        "fct_sessions",
+        "fct_orders",
+        "dim_users",
+        "dim_user_rfm",
+        "funnel_events",
+        "funnel_attempts",
+        "metrics_funnels",
+    )
+)
+"""What metrics_funnels is made of, for tests of many configurations."""
 
 FIRST_OVER_TIME = Path(__file__).with_name("tables") / "days.sql"
 """The first file of the tables over time, which no other table needs."""

@@ -666,3 +666,75 @@ def arbitrary_csv_bytes() -> st.SearchStrategy[bytes]:
         ),
         soup,
     )
+
+
+# Funnels.
+
+PROPERTY_VALUES = {
+    "product_id": [9, "10", "9223372036854775807"],
+    "brand": ["acme", "zeta", "Acme"],
+    "category_id": ["9", 10],
+    "category_lvl_1": ["electronics", "appliances"],
+    "category_lvl_2": ["audio", "kitchen"],
+}
+HELD = ("product_id", "brand", "category_id", "category_lvl_1", "category_lvl_2")
+BROKEN_DOWN_BY = (
+    "product_id",
+    "brand",
+    "category_lvl_1",
+    "category_lvl_4",
+    "day",
+    "week",
+    "month",
+    "session_quality_tier",
+    "session_length_bucket",
+)
+
+
+@st.composite
+def configurations(draw: st.DrawFn, scopes: Sequence[str] = ("session",)) -> str:
+    """The text of a configuration of one funnel or two."""
+    lines: list[str] = []
+    for number in range(draw(st.integers(1, 2))):
+        order = draw(st.sampled_from(["ordered", "ordered", "strict", "unordered"]))
+        lines += ["[[funnel]]", f'name = "f{number}"', f'order = "{order}"']
+        lines.append(f'scope = "{draw(st.sampled_from(scopes))}"')
+        for key, known in (("hold", HELD), ("breakdown", BROKEN_DOWN_BY)):
+            chosen = draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+            lines.append(f"{key} = {chosen!r}")
+        if draw(st.booleans()):
+            lines.append(f'window = "{draw(st.sampled_from(["1s", "2m", "1h", "1d", "40d"]))}"')
+        steps = draw(st.integers(1, 4))
+        has_exclusion = order != "unordered" and steps > 1 and draw(st.booleans())
+        for step in range(1, steps + 1):
+            lines += ["[[funnel.step]]", f'name = "step {step}"', *draw(conditions())]
+            if has_exclusion or draw(st.integers(0, 3)) == 1:
+                # What is excluded takes no step: such events are of prices of their own.
+                lines.append(draw(st.sampled_from(["price_min = 33.34", "price_max = 32.99"])))
+        if has_exclusion:
+            after = draw(st.integers(1, steps - 1))
+            before = draw(st.integers(after + 1, steps))
+            lines += ["[[funnel.exclude]]", f"after = {after}", f"before = {before}"]
+            lines += ["price_min = 33", "price_max = 33.339", *draw(kinds())]
+    return "\n".join(lines) + "\n"
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> list[str]:
+    """What a step asks for beside the price, a line each."""
+    lines = draw(kinds())
+    if draw(st.integers(0, 3)) == 1:
+        name = draw(st.sampled_from(list(PROPERTY_VALUES)))
+        values = draw(
+            st.lists(st.sampled_from(PROPERTY_VALUES[name]), min_size=1, max_size=2, unique=True)
+        )
+        lines.append(f"{name} = {values!r}")
+    return lines
+
+
+@st.composite
+def kinds(draw: st.DrawFn) -> list[str]:
+    """A condition on the event type, or none."""
+    known = ["view", "cart", "remove_from_cart", "purchase"]
+    chosen = draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+    return [f"event = {chosen!r}"] if chosen else []

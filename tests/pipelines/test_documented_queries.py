@@ -19,6 +19,7 @@ def blocks(name):
 OVER_TIME = blocks("docs/customers-over-time.md")
 QUERIES = [block for block in OVER_TIME if block.startswith("SELECT")]
 (VALID_ON_A_DAY,) = set(OVER_TIME) - set(QUERIES)
+OF_FUNNELS = blocks("docs/funnels.md")
 OF_RUNBOOK = [block for block in blocks("docs/runbook.md") if block.startswith("SELECT")]
 README = (docs.ROOT / docs.README).read_text(encoding="utf-8")
 (FIRST_QUERY,) = re.findall(r"\.sql\('''(.*?)'''\)", README, re.DOTALL)
@@ -47,6 +48,12 @@ def test_a_query_answers(warehouse, query):
     answer = warehouse.sql(query).pl()
     assert answer.height > 0
     assert [name for name in answer.columns if answer[name].null_count() == answer.height] == []
+
+
+@pytest.mark.parametrize("query", OF_FUNNELS, ids=("steps", "times", "breakdown"))
+def test_a_query_of_funnels_is_understood(warehouse, query):
+    answer = warehouse.sql(query).pl()
+    assert answer.height or "breakdown <>" in query  # the usual funnels have none
 
 
 @pytest.mark.parametrize("query", OF_RUNBOOK, ids=("rejected", "failed"))

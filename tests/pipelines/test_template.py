@@ -65,8 +65,9 @@ def test_a_parameter_in_full():
     }
 
 
-def test_a_launch_passes_every_parameter():
+def test_a_launch_passes_every_parameter(monkeypatch):
     """The launcher writes `--name=value` for each, flags included."""
+    monkeypatch.setattr("pipelines.configuration.read_configuration", str)
     options, beam_arguments = parse_arguments(
         [f"--{option.name}={option.example}" for option in FORM_OPTIONS]
     )

@@ -11,16 +11,18 @@ MAY_IMPORT = {
     "errors": set(),
     "owned_files": set(),
     "version": set(),
-    "rules": {"schema"},
+    "funnels": set(),
+    "rules": {"schema", "funnels"},
     "schema": set(),
     "columnar": {"schema"},
     "ingest": {"schema", "columnar"},
-    "analytics": {"schema", "rules", "columnar", "ingest.batch", "ingest.session_keys"},
+    "analytics": {"schema", "rules", "funnels", "columnar", "ingest.batch", "ingest.session_keys"},
     "shuffle": {"columnar", "ingest.batch"},
     "audit": {"schema", "columnar"},
     "warehouse": {"schema", "rules", "audit", "columnar"},
     "steps": {
-        *("schema", "rules", "columnar", "ingest", "analytics", "shuffle", "audit", "warehouse"),
+        *("schema", "rules", "funnels", "columnar", "ingest", "analytics", "shuffle", "audit"),
+        "warehouse",
     },
 }
 LIBRARIES = {

@@ -47,6 +47,7 @@ from transforms.analytics.cleaning import (
     candidate_brands,
     multi_brand_products,
 )
+from transforms.analytics.funnels import LEVELS, kept_values
 from transforms.analytics.lifetime_value import clv_tables
 from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.metrics.registry import finish_metrics
@@ -126,10 +127,14 @@ def tables_of_batch(
     purchases: list[pl.DataFrame] = []
     if calendar is not None:
         users = _tables_of_users(
-            _cut_all(_joined(by_user), user_shards), UserFacts.of(rules, calendar), found
+            _cut_all(_joined(by_user), user_shards),
+            UserFacts.of(rules, calendar),
+            found,
+            kept_values(pl.concat([LEVELS.to_frame(), *partials["funnel_levels"]])),
         )
         tables |= users.tables
-        partials |= users.partials
+        for name, frames in users.partials.items():
+            partials[name] += frames
         purchases = users.purchases
     if rules.has_clv:
         as_of = rules.as_of if calendar is None else calendar.last
@@ -164,7 +169,9 @@ class _Users(NamedTuple):
     purchases: list[pl.DataFrame]
 
 
-def _tables_of_users(shards: list[Frames], facts: UserFacts, found: Catalogue) -> _Users:
+def _tables_of_users(
+    shards: list[Frames], facts: UserFacts, found: Catalogue, kept: pl.DataFrame
+) -> _Users:
     tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
     partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
     samples: dict[str, list[pl.DataFrame]] = defaultdict(list)
@@ -184,6 +191,7 @@ def _tables_of_users(shards: list[Frames], facts: UserFacts, found: Catalogue) -
         of_all["totals"]["first_purchase_date"].max(),  # type: ignore[arg-type] # a date
         scoring(of_all, brackets, _joined(candidates)),
         found,
+        kept,
     )
     purchases = []
     for frames, shard in zip(shards, combined, strict=True):

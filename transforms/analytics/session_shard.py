@@ -10,6 +10,7 @@ import polars as pl
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
+from transforms.analytics.funnels import session_funnels
 from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
@@ -17,6 +18,7 @@ from transforms.analytics.orders import find_orders
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_measures
+from transforms.columnar.event_ids import event_ids
 from transforms.columnar.product_codes import PRODUCT_CODE, ProductFlags, encoded_columns
 from transforms.rules import Rules
 from transforms.schema import TableBatch
@@ -40,7 +42,7 @@ class SuspectProducts:
 BY_USER: Final = ("user_days", "user_sessions", "orders")
 """Frames that meet by user when users are combined."""
 
-EXPOSURES_BY_USER: Final = ("exposures", "purchases")
+EXPOSURES_BY_USER: Final = ("exposures", "purchases", "user_levels")
 """Frames that meet the users only when these are described."""
 
 PRODUCT_SUMS: Final = "product_sums"
@@ -52,7 +54,7 @@ class SessionShard:
 
     Attributes:
         tables: The rows of fct_events and fct_sessions.
-        by_user: The frames named in `BY_USER` and `EXPOSURES_BY_USER`.
+        by_user: The frames named in `BY_USER` and `EXPOSURES_BY_USER` that there are.
         partials: Partial aggregates, by name.
         dates: The first and the last date of an event: `first`, `last`; no row without one.
         counts: Events kept, and dropped by reason.
@@ -90,16 +92,24 @@ def session_shard(
     described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
     orders = find_orders(cut, described["product_id"], rules.order_gap_seconds)
+    ids = event_ids(cut.events, cut.user_sessions)
+    partials = dict(partials_of(Source.SESSIONS, cut, rules))
+    funnels = {}
+    if rules.has_selling:
+        told = session_funnels(cut, described, ids, rules.funnels, rules.session_timeout_seconds)
+        partials |= dict(partials_of(Source.FUNNELS, told.counts, rules))
+        funnels["user_levels"] = told.user_levels
     return SessionShard(
-        [event_table(cut, described), session_table(cut)],
+        [event_table(cut, described, ids), session_table(cut)],
         {
             "user_days": user_days(cut.session_days, cut.sessions, orders),
             "orders": orders,
             "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
+            **funnels,
         },
-        dict(partials_of(Source.SESSIONS, cut, rules)),
+        partials,
         _dates(cut.session_days["event_date"]),
         {
             "events_kept": kept.height,

@@ -11,7 +11,6 @@ import polars as pl
 from transforms.analytics.classes import class_of
 from transforms.analytics.cleaning import Cleaned
 from transforms.columnar.arrays import dictionary_array
-from transforms.columnar.event_ids import event_ids
 from transforms.columnar.grouping import (
     EVENT_SUMS,
     SECOND,
@@ -19,7 +18,7 @@ from transforms.columnar.grouping import (
     cut_events,
     sums_of_arrays,
 )
-from transforms.columnar.kernels import Numbers
+from transforms.columnar.kernels import Bytes, Numbers
 from transforms.columnar.key_index import number_keys
 from transforms.columnar.money import halves_of_money
 from transforms.columnar.product_codes import EncodedColumn
@@ -222,7 +221,7 @@ def length_bucket() -> pl.Expr:
     return class_of(pl.col("session_length"), LENGTH_BUCKET_UP_TO)
 
 
-def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> TableBatch:
+def event_table(shard: Sessions, products: Mapping[str, EncodedColumn], ids: Bytes) -> TableBatch:
     """The rows of fct_events, in the order of `shard.events`.
 
     Texts are handed over as Parquet will store them: all are known once per session, session_day or
@@ -231,6 +230,7 @@ def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> Table
     Args:
         shard: The sessions.
         products: What the events say of their products, by column.
+        ids: `event_ids` of them.
     """
     events, session_days = shard.events, shard.session_days
     users, first_rows = number_keys(session_days["user_id"].to_numpy())
@@ -256,7 +256,7 @@ def event_table(shard: Sessions, products: Mapping[str, EncodedColumn]) -> Table
             pl.when(is_type("purchase")).then("price").alias("revenue"),
         ),
         {
-            "event_id": fixed_width_array(event_ids(events, shard.user_sessions)),
+            "event_id": fixed_width_array(ids),
             "user_id": dictionary_array(
                 np.repeat(users, session_days["events"]),
                 session_days["user_id"].gather(first_rows).cast(pl.String),

@@ -11,6 +11,7 @@ import polars as pl
 from transforms.analytics.calendar import Calendar
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
+from transforms.analytics.funnels import USER_LEVELS, user_counts
 from transforms.analytics.history import (
     HistoryRules,
     broken_validity,
@@ -144,12 +145,14 @@ class RankedFacts:
         dataset_end: The largest first_purchase_date; None where nobody has bought.
         scoring: How buyers are scored, at every snapshot.
         catalogue: Products and categories.
+        kept_values: `funnels.kept_values` of all shards.
     """
 
     of_users: UserFacts
     dataset_end: dt.date | None
     scoring: Scoring
     catalogue: Catalogue
+    kept_values: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,9 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     )
     tables = {"dim_users": user_table(described), "dim_user_rfm": rfm_table(buyers)}
     partials = dict(partials_of(Source.USERS, shard, rules))
+    if rules.has_selling:
+        levels = frames.get("user_levels", USER_LEVELS.to_frame())
+        partials |= dict(partials_of(Source.FUNNELS, user_counts(levels, facts.kept_values), rules))
     failures: Failures = {}
     if rules.has_history:
         history = user_history(

@@ -14,6 +14,7 @@ from transforms.schema.clv import (
 )
 from transforms.schema.dimensions import DIM_CATEGORIES, DIM_PRODUCTS, DIM_USER_RFM, DIM_USERS
 from transforms.schema.facts import FCT_EVENTS, FCT_ORDERS, FCT_SESSIONS, FCT_USER_DAYS
+from transforms.schema.funnels import METRICS_FUNNELS
 from transforms.schema.history import (
     METRICS_SEGMENT_HISTORY,
     METRICS_SEGMENT_MIGRATION,
@@ -148,6 +149,7 @@ __all__ = [
     "METRICS_CLV_VALIDATION",
     "METRICS_COHORT_RETENTION",
     "METRICS_FUNNEL",
+    "METRICS_FUNNELS",
     "METRICS_LIFECYCLE",
     "METRICS_PERIODS",
     "METRICS_REPEAT_PURCHASE",

@@ -103,5 +103,7 @@ PIPELINE_RUNS = Table(
         Column("new_files", INT64, "Of them those that the run before did not read.", minimum=0),
         Column("changed_files", INT64, "Of them those that have changed since.", minimum=0),
         Column("missing_files", INT64, "Files of the run before that are not read.", minimum=0),
+        Column("config", STRING, "The text of the file given by --config; NULL without one."),
+        Column("config_sha256", STRING, "SHA-256 of that text, in hexadecimal digits."),
     ),
 )

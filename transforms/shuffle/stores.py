@@ -64,6 +64,13 @@ def store_frames(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Itera
                 yield name, payload
 
 
+def store_all(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
+    """Store named frames, empty ones too: that one is missing is then known to be a fault."""
+    for name, frame in frames.items():
+        for payload in store.put(frame):
+            yield name, payload
+
+
 _INLINE_BYTES: Final = 1 << 20
 
 

@@ -41,11 +41,10 @@ from transforms.schema import DIM_USER_CLV, TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
-from transforms.shuffle.stores import FrameStore, collect_frames, store_frames
+from transforms.shuffle.stores import FrameStore, collect_frames, store_all, store_frames
 from transforms.steps.plan import Plan
 from transforms.steps.sessions import read_calendar
 from transforms.steps.suspects import LOST
-from transforms.steps.users import store_all
 
 _Found = TypeVar("_Found")
 

@@ -109,7 +109,7 @@ class ProcessSessionShards(beam.DoFn):
         while made.tables:
             yield made.tables.pop(0)
         for tag, names in ((self.BY_USER, BY_USER), (self.EXPOSURES, EXPOSURES_BY_USER)):
-            for name in names:
+            for name in (name for name in names if name in made.by_user):
                 yield TaggedOutput(tag, (name, made.by_user.pop(name)))
         yield TaggedOutput(self.DATES, ("dates", made.dates))
         yield TaggedOutput(

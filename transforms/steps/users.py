@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
-import polars as pl
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, TaggedOutput
 
+from transforms.analytics.funnels import KEPT_VALUES
 from transforms.analytics.rfm import (
     PurchaseStates,
     RankBrackets,
@@ -36,9 +36,16 @@ from transforms.rules import Rules
 from transforms.schema import TABLES_BY_NAME, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
 from transforms.shuffle.partition import GroupFrames, SendFrames
-from transforms.shuffle.stores import FrameStore, collect_frames, store_frames, take_frames
+from transforms.shuffle.stores import (
+    FrameStore,
+    collect_frames,
+    store_all,
+    store_frames,
+    take_frames,
+)
 from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
+from transforms.steps.funnels import read_kept_values
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import read_calendar
@@ -115,13 +122,6 @@ class CombineUsers(beam.DoFn):
             kept["days"] = combined.days
         for payload in store_frames(self._store, kept):
             yield shard, payload
-
-
-def store_all(store: FrameStore, frames: Mapping[str, pl.DataFrame]) -> Iterator[Payload]:
-    """Store named frames, empty ones too: that one is missing is then known to be a fault."""
-    for name, frame in frames.items():
-        for payload in store.put(frame):
-            yield name, payload
 
 
 @beam.typehints.with_output_types(Payload)
@@ -220,6 +220,7 @@ class DescribeUsers(beam.DoFn):
         ranks: Iterable[Payload],
         dates: Iterable[Payload],
         catalogue: Iterable[Payload],
+        kept_values: Iterable[Payload],
     ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Describe one shard.
 
@@ -237,6 +238,9 @@ class DescribeUsers(beam.DoFn):
                 dataset_end,
                 Scoring.of(found, last=len(of_users.snapshots.dates) - 1),
                 read_catalogue(self._store, catalogue, "product_id", "category_id"),
+                read_kept_values(self._store, kept_values)
+                if self._rules.has_selling
+                else KEPT_VALUES.to_frame(),
             )
         described = describe_shard(collect_frames(self._store, element[1]), self._facts)
         self._progress.add("users", described.tables["dim_users"].height)
@@ -274,6 +278,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
         exposures: The frames of `EXPOSURES_BY_USER`; they meet the users only when these are
             described, and so are sent once.
         catalogue: Payloads of the catalogue.
+        kept_values: `KeepValues` of all session shards.
     """
 
     def __init__(
@@ -282,8 +287,10 @@ class BuildUsers(beam.PTransform[Any, Any]):
         dates: beam.PCollection[Payload],
         exposures: beam.PCollection[NamedFrame],
         catalogue: beam.PCollection[Payload],
+        kept_values: beam.PCollection[Payload],
     ) -> None:
         super().__init__()
+        self._kept_values = kept_values
         self._plan = plan
         self._dates = dates
         self._exposures = exposures
@@ -320,6 +327,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
                 AsIter(ranks),
                 dates,
                 AsIter(self._catalogue),
+                AsIter(self._kept_values),
             ).with_outputs(DescribeUsers.PURCHASES, DescribeUsers.PARTIALS, main="tables")
         )
         return DescribedUserShards(

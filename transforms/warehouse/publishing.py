@@ -36,6 +36,8 @@ class Run:
         input_files: What tells each input file from a later one, by name.
         input_fingerprint: What tells all that decides its tables from anything else.
         rejected_to: Local file for all rejected rows, also where the run fails for them.
+        config: The text of its configuration file.
+        config_sha256: The SHA-256 of it.
     """
 
     run_id: str
@@ -52,6 +54,8 @@ class Run:
     input_files: Mapping[str, str] = field(default_factory=dict)
     input_fingerprint: str | None = None
     rejected_to: str | None = None
+    config: str | None = None
+    config_sha256: str | None = None
 
     @property
     def warehouse(self) -> Warehouse:
@@ -100,10 +104,12 @@ def run_row(
                 "input_fingerprint": run.input_fingerprint,
                 "input_files": len(run.input_files),
                 **(input_change or _NO_CHANGE),
+                "config": run.config,
+                "config_sha256": run.config_sha256,
             },
             schema_overrides={
                 "as_of": pl.Date(),
-                "input_fingerprint": pl.String(),
+                **dict.fromkeys(("input_fingerprint", "config", "config_sha256"), pl.String()),
                 **dict.fromkeys(_NO_CHANGE, pl.Int64()),
             },
         )

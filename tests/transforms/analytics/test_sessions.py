@@ -30,7 +30,7 @@ def test_dictionaries_hold_a_text_once():
     cleaned = clean(frame, names, flags_of())
     products = encoded_columns(cleaned.events[PRODUCT_CODE].to_numpy())
     shard = sessionize(cleaned, products["product_id"], 3600)
-    _, _, encoded = event_table(shard, products)
+    _, _, encoded = event_table(shard, products, event_ids(shard.events, shard.user_sessions))
     dictionaries = {
         name: array.dictionary.to_pylist()
         for name, array in encoded.items()

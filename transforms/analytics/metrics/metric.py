@@ -31,6 +31,9 @@ class Source(Enum):
     USERS = auto()
     """Of a user shard, `users.DescribedUsers`."""
 
+    FUNNELS = auto()
+    """Of a shard of sessions or users that tells of funnels, `funnels.FunnelCounts`."""
+
     HISTORY = auto()
     """Of a user shard whose history is kept, `history.user_history`."""
 

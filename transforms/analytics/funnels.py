@@ -1,0 +1,402 @@
+"""Funnels of a shop's own: how far sessions get, and what is counted of it.
+
+The semantics are those of `columnar.funnel_kernels`; here events are matched and parted by entity,
+and attempts are counted by what they are broken down by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from transforms.analytics.calendar import period_starts
+from transforms.analytics.sessions import Sessions
+from transforms.columnar.funnel_kernels import (
+    EXCLUSION_BIT,
+    Furthest,
+    Grouped,
+    Masks,
+    gather_steps,
+    walk_steps,
+)
+from transforms.columnar.grouping import SECOND
+from transforms.columnar.kernels import Flags, Integers, Numbers, Words
+from transforms.columnar.key_index import number_keys, rows_in_order
+from transforms.columnar.money import MONEY
+from transforms.columnar.product_codes import EncodedColumn
+from transforms.funnels import (
+    ALL,
+    CATEGORY_COLUMNS,
+    MOST_VALUES,
+    NO_VALUE,
+    OTHER_VALUES,
+    OVERALL,
+    PERIOD_BREAKDOWNS,
+    SESSION_BREAKDOWNS,
+    EventFilter,
+    Funnel,
+)
+from transforms.schema import EVENT_TYPES, MONEY_SCALE
+
+_DAY: Final = 86_400 * SECOND
+
+_NO_WINDOW: Final = np.iinfo(np.int64).max
+
+VALUE_KEYS: Final = ("funnel", "breakdown", "value")
+"""What counts are broken down by: the place of the funnel, the breakdown, its value."""
+
+_VALUE_TYPES: Final = {"funnel": pl.Int64(), "breakdown": pl.String(), "value": pl.String()}
+
+KEPT_VALUES: Final = pl.Schema(_VALUE_TYPES)
+"""Columns of `kept_values`."""
+
+LEVELS: Final = pl.Schema(
+    {**_VALUE_TYPES, "level": pl.Int64(), "open_until": pl.Int64(), "entities": pl.Int64()}
+)
+"""Columns of counts of entities by level.
+
+`open_until` is the number of the last day on which the attempt may go on; NULL where it is through.
+"""
+
+WAITS: Final = pl.Schema(
+    {**_VALUE_TYPES, "step": pl.Int64(), "seconds": pl.Int64(), "entities": pl.Int64()}
+)
+"""Columns of counts of entities by how long they took to a step, from the second on."""
+
+USERS: Final = pl.Schema({**_VALUE_TYPES, "level": pl.Int64(), "users": pl.Int64()})
+"""Columns of counts of users by the highest level of their entities."""
+
+USER_LEVELS: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "funnel": pl.Int64(),
+        "breakdown": pl.Categorical(),
+        "value": pl.Categorical(),
+        "level": pl.Int64(),
+    }
+)
+"""Columns of the levels of users, as they meet by user."""
+
+
+@dataclass(frozen=True)
+class FunnelCounts:
+    """What is counted of a shard.
+
+    Attributes:
+        levels: A `LEVELS` frame.
+        waits: A `WAITS` frame.
+        users: A `USERS` frame.
+    """
+
+    levels: pl.DataFrame
+    waits: pl.DataFrame
+    users: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class SessionFunnels:
+    """What a session shard tells of funnels.
+
+    Attributes:
+        counts: What it can count; no users, who may be in several shards.
+        user_levels: A `USER_LEVELS` frame.
+    """
+
+    counts: FunnelCounts
+    user_levels: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class FunnelEvents:
+    """Events that funnels look at.
+
+    Attributes:
+        rows: `event_time`, `event_type`, `price` and the product code.
+        products: What they say of their products, by column.
+        ids: The event_id of each, 32 bytes as words.
+    """
+
+    rows: pl.DataFrame
+    products: Mapping[str, EncodedColumn]
+    ids: Words
+
+    @property
+    def times(self) -> Integers:
+        """Microseconds."""
+        return self.rows["event_time"].to_physical().to_numpy()
+
+
+def session_funnels(
+    shard: Sessions,
+    products: Mapping[str, EncodedColumn],
+    ids: npt.NDArray[np.uint8],
+    funnels: Sequence[Funnel],
+    timeout_seconds: int,
+) -> SessionFunnels:
+    """Follow the sessions of a shard through all funnels.
+
+    Args:
+        shard: The sessions.
+        products: What `shard.events` say of their products.
+        ids: The `event_ids` of `shard.events`.
+        funnels: The funnels.
+        timeout_seconds: The longest gap within a session.
+    """
+    events = FunnelEvents(shard.events, products, ids.view(np.uint64))
+    levels, waits, users = [LEVELS.to_frame()], [WAITS.to_frame()], [USER_LEVELS.to_frame()]
+    sessions = shard.events["session_index"].to_numpy()
+    ends = shard.sessions["session_end_time"].to_physical().to_numpy()
+    users_of_sessions = shard.sessions["user"].to_numpy()
+    for place, funnel in enumerate(funnels):
+        found = attempts(funnel, events, sessions)
+        at = sessions[found.start]
+        if funnel.window is None:
+            until = ends[at] + timeout_seconds * SECOND
+        else:
+            until = events.times[found.start] + funnel.window * SECOND
+        is_through = found.level == len(funnel.steps)
+        entities = pl.DataFrame(
+            {
+                "user_id": users_of_sessions[at],
+                "level": found.level.astype(np.int64),
+                "open_until": pl.Series(until // _DAY).set(pl.Series(is_through), None),
+                **{
+                    f"wait_{step}": found.waits[:, step - 1] // SECOND
+                    for step in range(2, len(funnel.steps) + 1)
+                },
+            },
+        )
+        for breakdown, values in _values(funnel, events, shard, found.start):
+            told = entities.with_columns(values.alias("value"))
+            levels.append(_counted(told, place, breakdown, LEVELS))
+            waits += [
+                _counted(
+                    told.filter(pl.col("level") >= step).select(
+                        "value",
+                        pl.lit(step, pl.Int64).alias("step"),
+                        pl.col(f"wait_{step}").alias("seconds"),
+                    ),
+                    place,
+                    breakdown,
+                    WAITS,
+                )
+                for step in range(2, len(funnel.steps) + 1)
+            ]
+            users.append(_levels_of_users(told, place, breakdown))
+    counts = FunnelCounts(pl.concat(levels), pl.concat(waits), USERS.to_frame())
+    return SessionFunnels(counts, pl.concat(users))
+
+
+def _counted(told: pl.DataFrame, place: int, breakdown: str, schema: pl.Schema) -> pl.DataFrame:
+    """Count the entities by the columns of a schema."""
+    keys = [name for name in schema if name not in ("funnel", "breakdown", "entities")]
+    return _named(
+        told.group_by(keys).agg(pl.len().cast(pl.Int64).alias("entities")), place, breakdown, schema
+    )
+
+
+def _levels_of_users(told: pl.DataFrame, place: int, breakdown: str) -> pl.DataFrame:
+    highest = told.group_by("user_id", "value").agg(pl.col("level").max())
+    return _named(highest, place, breakdown, USER_LEVELS)
+
+
+def _named(counted: pl.DataFrame, place: int, breakdown: str, schema: pl.Schema) -> pl.DataFrame:
+    """Name the funnel and the breakdown of a frame."""
+    return counted.with_columns(
+        pl.lit(place, pl.Int64).alias("funnel"), pl.lit(breakdown).alias("breakdown")
+    ).select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+# Attempts -----------------------------------------------------------------------------------------
+
+
+def attempts(funnel: Funnel, events: FunnelEvents, owners: Numbers) -> Furthest:
+    """How far each entity got that took the first step, or any where they have no order.
+
+    Args:
+        funnel: The funnel.
+        events: The events; those of an owner are neighbours, in the order of time.
+        owners: Whose each event is.
+    """
+    masks = event_masks(funnel, events)
+    grouped = _grouped(funnel, events, masks, owners)
+    steps = len(funnel.steps)
+    window = _NO_WINDOW if funnel.window is None else funnel.window * SECOND
+    if funnel.order == "unordered":
+        found = gather_steps(grouped, steps, window)
+    else:
+        between = [(each.after, each.before) for each in funnel.exclusions]
+        found = walk_steps(
+            grouped,
+            steps,
+            window,
+            np.array(between, np.int64).reshape(-1, 2),
+            is_strict=funnel.order == "strict",
+        )
+    entered = np.flatnonzero(found.level)
+    return Furthest(found.level[entered], found.start[entered], found.waits[entered])
+
+
+def _grouped(funnel: Funnel, events: FunnelEvents, masks: Masks, owners: Numbers) -> Grouped:
+    """The events that take part, by entity."""
+    takes_part = np.ones(len(masks), np.bool_) if funnel.order == "strict" else masks != 0
+    held = [_column(events, name).numbers for name in funnel.hold]
+    for numbers in held:
+        takes_part &= numbers >= 0
+    order = np.flatnonzero(takes_part).astype(np.uint32)
+    if held:
+        keys, firsts = number_keys(owners[order], *(column[order] for column in held))
+        places, ends = rows_in_order(keys, len(firsts))
+        order = order[places]
+    else:
+        of_rows = owners[order]
+        ends = np.append(np.flatnonzero(of_rows[1:] != of_rows[:-1]) + 1, len(order))
+        ends = ends[: len(order)].astype(np.int64)
+    return Grouped(order, ends, events.times, masks, events.ids)
+
+
+def event_masks(funnel: Funnel, events: FunnelEvents) -> Masks:
+    """Which steps and exclusions of a funnel each event matches: see `columnar.funnel_kernels`."""
+    filters = [
+        *((bit, step.filter) for bit, step in enumerate(funnel.steps)),
+        *((EXCLUSION_BIT + bit, each.filter) for bit, each in enumerate(funnel.exclusions)),
+    ]
+    of_types = np.zeros(len(EVENT_TYPES), np.uint32)
+    for bit, wanted in filters:
+        for number, event_type in enumerate(EVENT_TYPES):
+            if not wanted.events or event_type in wanted.events:
+                of_types[number] |= np.uint32(1 << bit)
+    masks: Masks = of_types[events.rows["event_type"].to_physical().to_numpy()]
+    for bit, wanted in filters:
+        for is_met in _conditions(wanted, events):
+            masks[~is_met] &= np.uint32(~(1 << bit) & 0xFFFFFFFF)
+    return masks
+
+
+def _conditions(wanted: EventFilter, events: FunnelEvents) -> Iterator[Flags]:
+    """For each condition beyond the event type whether the events meet it."""
+    for name, values in wanted.properties:
+        column = _column(events, name)
+        # The last one is of −1, which stands for NULL.
+        is_among = np.append(column.texts.is_in(list(values)).to_numpy(), np.False_)
+        yield is_among[column.numbers]
+    price = events.rows["price"]
+    if wanted.price_min is not None:
+        yield (price >= _bound(wanted.price_min, ROUND_CEILING)).to_numpy()
+    if wanted.price_max is not None:
+        yield (price <= _bound(wanted.price_max, ROUND_FLOOR)).to_numpy()
+
+
+def _bound(price: Decimal, rounding: str) -> Any:
+    """A price that money can be, which bounds the same money."""
+    billionths = int(price.scaleb(MONEY_SCALE).to_integral_value(rounding))
+    return pl.Series([Decimal(billionths).scaleb(-MONEY_SCALE)], dtype=MONEY)
+
+
+def _column(events: FunnelEvents, name: str) -> EncodedColumn:
+    """A property of the events' products."""
+    if name not in CATEGORY_COLUMNS:
+        return events.products[name]
+    codes = events.products["category_code"]
+    level = CATEGORY_COLUMNS.index(name)
+    parts = codes.texts.str.split(".").list.get(level, null_on_oob=True)
+    texts = parts.drop_nulls().unique(maintain_order=True)
+    # The last one is of −1, which stands for NULL.
+    numbers = np.append(
+        parts.cast(pl.Enum(texts)).to_physical().cast(pl.Int32).fill_null(-1).to_numpy(),
+        np.int32(-1),
+    )
+    return EncodedColumn(numbers[codes.numbers].astype(np.int32), texts)
+
+
+# Breakdowns ---------------------------------------------------------------------------------------
+
+
+def _values(
+    funnel: Funnel, events: FunnelEvents, shard: Sessions, starts: Numbers
+) -> Iterator[tuple[str, pl.Series]]:
+    """The values of the breakdowns, `overall` among them, for attempts that begin with events."""
+    yield OVERALL, pl.repeat(ALL, len(starts), dtype=pl.String, eager=True)
+    for breakdown in funnel.breakdowns:
+        if breakdown in SESSION_BREAKDOWNS:
+            sessions = shard.events["session_index"].to_numpy()[starts]
+            values = shard.sessions[breakdown].gather(sessions)
+        elif breakdown in PERIOD_BREAKDOWNS:
+            dates = events.rows["event_time"].gather(starts).dt.date()
+            values = period_starts(dates, breakdown)  # type: ignore[arg-type] # one of its names
+        else:
+            column = _column(events, breakdown)
+            values = _gathered(pl.Series(column.numbers[starts]), column.texts)
+        yield breakdown, values.cast(pl.String).fill_null(NO_VALUE)
+
+
+def _gathered(numbers: pl.Series, texts: pl.Series) -> pl.Series:
+    """The texts of numbers, NULL for −1."""
+    return texts.gather(numbers.set(numbers < 0, None).cast(pl.UInt32))
+
+
+def kept_values(levels: pl.DataFrame) -> pl.DataFrame:
+    """The values that are told by name, of breakdowns that have more than `MOST_VALUES`.
+
+    Args:
+        levels: `LEVELS` frames of all shards.
+
+    Returns:
+        A `KEPT_VALUES` frame: the values with most entities, of equal ones the smaller text.
+    """
+    counted = levels.group_by(VALUE_KEYS).agg(pl.col("entities").sum())
+    within = VALUE_KEYS[:-1]
+    return (
+        counted.filter(pl.len().over(within) > MOST_VALUES)
+        .sort(*within, "entities", "value", descending=[False, False, True, False])
+        .group_by(within, maintain_order=True)
+        .head(MOST_VALUES)
+        .select(VALUE_KEYS)
+    )
+
+
+def with_other_values(counts: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `VALUE_KEYS`, `(other)` in place of the values that are not told by name.
+
+    Args:
+        counts: The rows.
+        kept: `kept_values` of all shards.
+    """
+    if not kept.height:
+        return counts
+    within = list(VALUE_KEYS[:-1])
+    marked = counts.join(
+        kept.with_columns(is_kept=pl.lit(value=True)), on=VALUE_KEYS, how="left"
+    ).join(
+        kept.select(within).unique().with_columns(is_cut=pl.lit(value=True)), on=within, how="left"
+    )
+    is_other = pl.col("is_cut").is_not_null() & pl.col("is_kept").is_null()
+    return marked.with_columns(
+        value=pl.when(is_other).then(pl.lit(OTHER_VALUES)).otherwise("value")
+    ).select(counts.columns)
+
+
+def user_counts(user_levels: pl.DataFrame, kept: pl.DataFrame) -> FunnelCounts:
+    """What is counted of the users of a shard.
+
+    Args:
+        user_levels: `USER_LEVELS` frames of all session shards, of these users.
+        kept: `kept_values` of all session shards.
+    """
+    told = with_other_values(
+        user_levels.with_columns(pl.col("breakdown", "value").cast(pl.String)), kept
+    )
+    users = (
+        told.group_by("user_id", *VALUE_KEYS)
+        .agg(pl.col("level").max())
+        .group_by(*VALUE_KEYS, "level")
+        .agg(pl.len().cast(pl.Int64).alias("users"))
+        .select(USERS.names())
+    )
+    return FunnelCounts(LEVELS.to_frame(), WAITS.to_frame(), users)

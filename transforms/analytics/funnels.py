@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ from transforms.funnels import (
     EventFilter,
     Funnel,
 )
-from transforms.schema import EVENT_TYPES, MONEY_SCALE
+from transforms.schema import EVENT_TYPES, MONEY_SCALE, Period
 
 _DAY: Final = 86_400 * SECOND
 
@@ -160,57 +160,66 @@ def session_funnels(
             until = ends[at] + timeout_seconds * SECOND
         else:
             until = events.times[found.start] + funnel.window * SECOND
-        is_through = found.level == len(funnel.steps)
-        entities = pl.DataFrame(
-            {
-                "user_id": users_of_sessions[at],
-                "level": found.level.astype(np.int64),
-                "open_until": pl.Series(until // _DAY).set(pl.Series(is_through), None),
-                **{
-                    f"wait_{step}": found.waits[:, step - 1] // SECOND
-                    for step in range(2, len(funnel.steps) + 1)
-                },
-            },
-        )
+        entities = _entities(funnel, found, users_of_sessions[at], until)
         for breakdown, values in _values(funnel, events, shard, found.start):
-            told = entities.with_columns(values.alias("value"))
+            told = entities if values is None else entities.with_columns(values.alias("value"))
             levels.append(_counted(told, place, breakdown, LEVELS))
-            waits += [
-                _counted(
-                    told.filter(pl.col("level") >= step).select(
-                        "value",
-                        pl.lit(step, pl.Int64).alias("step"),
-                        pl.col(f"wait_{step}").alias("seconds"),
-                    ),
-                    place,
-                    breakdown,
-                    WAITS,
-                )
-                for step in range(2, len(funnel.steps) + 1)
-            ]
             users.append(_levels_of_users(told, place, breakdown))
+            for step in range(2, len(funnel.steps) + 1):
+                reached = told.filter(pl.col("level") >= step).with_columns(
+                    pl.lit(step, pl.Int64).alias("step"), pl.col(f"wait_{step}").alias("seconds")
+                )
+                waits.append(_counted(reached, place, breakdown, WAITS))
     counts = FunnelCounts(pl.concat(levels), pl.concat(waits), USERS.to_frame())
     return SessionFunnels(counts, pl.concat(users))
 
 
-def _counted(told: pl.DataFrame, place: int, breakdown: str, schema: pl.Schema) -> pl.DataFrame:
-    """Count the entities by the columns of a schema."""
-    keys = [name for name in schema if name not in ("funnel", "breakdown", "entities")]
-    return _named(
-        told.group_by(keys).agg(pl.len().cast(pl.Int64).alias("entities")), place, breakdown, schema
+def _entities(
+    funnel: Funnel, found: Furthest, user_ids: Integers, open_until: Integers
+) -> pl.DataFrame:
+    """The entities: `user_id`, `level`, `open_until` as in `LEVELS`, and `wait_2` and so on.
+
+    Args:
+        funnel: The funnel.
+        found: How far they got.
+        user_ids: Their users.
+        open_until: Until when they may go on, in microseconds.
+    """
+    is_through = pl.Series(found.level == len(funnel.steps))
+    return pl.DataFrame(
+        {
+            "user_id": user_ids,
+            "level": found.level,
+            "open_until": pl.Series(open_until // _DAY).set(is_through, None),
+            **{
+                f"wait_{step}": found.waits[:, step - 1] // SECOND
+                for step in range(2, len(funnel.steps) + 1)
+            },
+        }
     )
 
 
+def _counted(told: pl.DataFrame, place: int, breakdown: str, schema: pl.Schema) -> pl.DataFrame:
+    """Count entities by the columns of a schema, of those with a `value` by that too."""
+    keys = [name for name in schema if name in told.columns]
+    return _named(told.group_by(keys).agg(entities=pl.len()), place, breakdown, schema)
+
+
 def _levels_of_users(told: pl.DataFrame, place: int, breakdown: str) -> pl.DataFrame:
-    highest = told.group_by("user_id", "value").agg(pl.col("level").max())
-    return _named(highest, place, breakdown, USER_LEVELS)
+    keys = [name for name in ("user_id", "value") if name in told.columns]
+    return _named(told.group_by(keys).agg(pl.col("level").max()), place, breakdown, USER_LEVELS)
 
 
 def _named(counted: pl.DataFrame, place: int, breakdown: str, schema: pl.Schema) -> pl.DataFrame:
-    """Name the funnel and the breakdown of a frame."""
-    return counted.with_columns(
-        pl.lit(place, pl.Int64).alias("funnel"), pl.lit(breakdown).alias("breakdown")
-    ).select(pl.col(name).cast(kind) for name, kind in schema.items())
+    """The rows of a schema, of a funnel and a breakdown, their values as text."""
+    if "value" in counted.columns:
+        value = pl.col("value").cast(pl.String).fill_null(NO_VALUE)
+    else:
+        value = pl.lit(ALL)
+    named = {"funnel": pl.lit(place), "breakdown": pl.lit(breakdown), "value": value}
+    return counted.select(
+        named.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in schema.items()
+    )
 
 
 # Attempts -----------------------------------------------------------------------------------------
@@ -320,25 +329,24 @@ def _column(events: FunnelEvents, name: str) -> EncodedColumn:
 
 def _values(
     funnel: Funnel, events: FunnelEvents, shard: Sessions, starts: Numbers
-) -> Iterator[tuple[str, pl.Series]]:
-    """The values of the breakdowns, `overall` among them, for attempts that begin with events."""
-    yield OVERALL, pl.repeat(ALL, len(starts), dtype=pl.String, eager=True)
+) -> Iterator[tuple[str, pl.Series | None]]:
+    """The values of the breakdowns for attempts that begin with events; None of `overall`.
+
+    They become text only when they are counted.
+    """
+    yield OVERALL, None
     for breakdown in funnel.breakdowns:
         if breakdown in SESSION_BREAKDOWNS:
             sessions = shard.events["session_index"].to_numpy()[starts]
-            values = shard.sessions[breakdown].gather(sessions)
+            yield breakdown, shard.sessions[breakdown].gather(sessions)
         elif breakdown in PERIOD_BREAKDOWNS:
             dates = events.rows["event_time"].gather(starts).dt.date()
-            values = period_starts(dates, breakdown)  # type: ignore[arg-type] # one of its names
+            yield breakdown, period_starts(dates, cast(Period, breakdown))
         else:
-            column = _column(events, breakdown)
-            values = _gathered(pl.Series(column.numbers[starts]), column.texts)
-        yield breakdown, values.cast(pl.String).fill_null(NO_VALUE)
-
-
-def _gathered(numbers: pl.Series, texts: pl.Series) -> pl.Series:
-    """The texts of numbers, NULL for −1."""
-    return texts.gather(numbers.set(numbers < 0, None).cast(pl.UInt32))
+            numbers, texts = _column(events, breakdown)
+            found = pl.Series(numbers[starts])
+            known = found.set(found < 0, None).cast(pl.UInt32)
+            yield breakdown, known.cat.to(pl.Enum(texts))
 
 
 def kept_values(levels: pl.DataFrame) -> pl.DataFrame:

@@ -39,6 +39,7 @@ OPTIONAL_TABLES = (
     "metrics_repeat_purchase",
     "metrics_segment_history",
     "metrics_segment_migration",
+    "metrics_funnels",
     "model_clv",
     "metrics_clv_validation",
     "metrics_clv_deciles",

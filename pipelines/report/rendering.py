@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pipelines.report.categories import categories_page
 from pipelines.report.customers import customers_page
 from pipelines.report.funnel import funnel_page
+from pipelines.report.funnels import funnels_page
 from pipelines.report.history import history_page
 from pipelines.report.models import Choice, Page, Table
 from pipelines.report.overview import overview_page
@@ -23,6 +24,7 @@ _PAGES: tuple[Callable[[Mapping[str, pl.DataFrame]], Page | None], ...] = (
     overview_page,
     customers_page,
     funnel_page,
+    funnels_page,
     segments_page,
     history_page,
     prediction_page,

@@ -87,6 +87,7 @@ def build_tables(
         "metrics_rfm_grid": _grid(people),
         "metrics_churn": _churn(people),
         "metrics_funnel": _funnel(sessions),
+        "metrics_funnels": _funnels(sessions),
         "metrics_rfm_segments": _rfm_segments(people),
         "metrics_categories": _categories(sessions),
         "metrics_category_rfm": sessions.filter(pl.col("purchases") > 0)
@@ -102,6 +103,51 @@ def build_tables(
         )
         for name in (*TABLES, *OPTIONAL_TABLES)
     }
+
+
+def _funnels(sessions: pl.DataFrame) -> pl.DataFrame:
+    """Return the funnel `shop`, by the quality of sessions too, as if all steps came in order."""
+    steps = (("view", "viewed"), ("cart", "carted"), ("purchase", "bought"))
+    reached = sessions.with_columns(
+        viewed=pl.col("views") > 0,
+        carted=(pl.col("views") > 0) & (pl.col("cart_adds") > 0),
+        bought=(pl.col("views") > 0) & (pl.col("cart_adds") > 0) & (pl.col("purchases") > 0),
+    )
+    rows = []
+    groups = [("overall", "all", reached)] + [
+        ("session_quality_tier", tier, reached.filter(session_quality_tier=tier))
+        for tier in sorted(reached["session_quality_tier"].unique())
+    ]
+    for breakdown, value, group in groups:
+        first = group.filter("viewed").height
+        before = None
+        for number, (name, flag) in enumerate(steps, 1):
+            taken = group.filter(flag)
+            share = taken.height / first if first else None
+            rows.append(
+                {
+                    "funnel": "shop",
+                    "breakdown": breakdown,
+                    "value": value,
+                    "step_number": number,
+                    "step_name": name,
+                    "entities": taken.height,
+                    "users": taken["user"].n_unique(),
+                    "open_entities": 0,
+                    "conversion_from_start": share,
+                    "conversion_from_previous": taken.height / before if before else None,
+                    "conversion_low": share and share * 0.9,
+                    "conversion_high": share and min(1.0, share * 1.1),
+                    "closed_conversion_from_start": share,
+                    **{
+                        f"{name}_seconds": 60 * at * (number - 1) if taken.height else None
+                        for name, at in (("p25", 1), ("median", 2), ("p75", 5), ("p90", 90))
+                    },
+                    "mean_seconds": None,
+                }
+            )
+            before = taken.height
+    return pl.DataFrame(rows, schema=TABLES_BY_NAME["metrics_funnels"].polars_schema())
 
 
 def _sessions(
@@ -458,6 +504,8 @@ def _run(sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             "new_files": 1,
             "changed_files": 0,
             "missing_files": 0,
+            "config": None,
+            "config_sha256": None,
         }
 
     runs = pl.DataFrame(

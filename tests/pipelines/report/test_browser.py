@@ -13,7 +13,10 @@ from tests.pipelines.report.conftest import settle
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["overview", "customers", "funnel", "segments", "history", "prediction", "categories"]
+PAGES = [
+    *("overview", "customers", "funnel", "funnels", "segments", "history", "prediction"),
+    "categories",
+]
 
 
 def money(value):

@@ -120,6 +120,7 @@ def test_a_page_whose_tables_were_left_out_is_not_there(tables, html):
         "overview",
         "customers",
         "funnel",
+        "funnels",
         "segments",
         "history",
         "prediction",

@@ -167,6 +167,12 @@ COLUMNS = {
         period STRING!, snapshot_date DATE!, dimension STRING!, from_value STRING!,
         to_value STRING!, customers INT64!, purchases INT64!, revenue NUMERIC!,
         from_share FLOAT64, to_share FLOAT64""",
+    "metrics_funnels": """
+        funnel STRING!, breakdown STRING!, value STRING!, step_number INT64!, step_name STRING!,
+        entities INT64!, users INT64!, open_entities INT64!, conversion_from_start FLOAT64,
+        conversion_from_previous FLOAT64, conversion_low FLOAT64, conversion_high FLOAT64,
+        closed_conversion_from_start FLOAT64, p25_seconds INT64, median_seconds INT64,
+        p75_seconds INT64, p90_seconds INT64, mean_seconds NUMERIC""",
     "rejected_rows": """
         run_id STRING!, source_file STRING!, byte_offset INT64!, reason STRING!, raw STRING!""",
     "data_quality": """
@@ -179,7 +185,7 @@ COLUMNS = {
         duplicate_rows INT64!, multi_brand_product_rows INT64!, missing_session_rows INT64!,
         rejected_rows INT64!, rejected_by_reason STRING!, table_rows STRING!, options STRING!,
         code_version STRING!, input_fingerprint STRING, input_files INT64, new_files INT64,
-        changed_files INT64, missing_files INT64""",
+        changed_files INT64, missing_files INT64, config STRING, config_sha256 STRING""",
 }
 KEYS = {
     "model_clv": ("fit", "model"),
@@ -217,6 +223,7 @@ KEYS = {
     "metrics_segment_migration": (
         *("period", "snapshot_date", "dimension", "from_value", "to_value"),
     ),
+    "metrics_funnels": ("funnel", "breakdown", "value", "step_number"),
     "rejected_rows": ("run_id", "source_file", "byte_offset"),
     "data_quality": ("run_id", "table_name", "check_name"),
     "pipeline_runs": ("run_id",),

@@ -24,7 +24,7 @@ from transforms.analytics.category_exposures import category_exposures, product_
 from transforms.analytics.cleaning import clean
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
-from transforms.analytics.orders import find_orders
+from transforms.analytics.orders import find_orders, ordered_purchases
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.shard_keys import product_shard_key, session_shard_key, user_shard_key
 from transforms.analytics.user_days import user_days
@@ -128,7 +128,8 @@ def measure_shards(
         with clock.stage("event ids and fct_events"):
             of_events = event_table(cut, described)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
-            orders = find_orders(cut, described["product_id"], _ORDER_GAP_SECONDS)
+            bought = ordered_purchases(cut, described["product_id"], _ORDER_GAP_SECONDS)
+            orders = find_orders(cut, bought)
             by_user = {
                 "user_days": user_days(cut.session_days, cut.sessions, orders),
                 "orders": orders,

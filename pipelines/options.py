@@ -400,7 +400,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables",
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
-        "lifecycle, cohorts, history), clv (predicted lifetime value).",
+        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),

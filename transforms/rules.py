@@ -25,7 +25,7 @@ MOST_SECONDS: Final = 31 * 86_400
 MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
-TABLE_GROUPS: Final = ("time", "clv")
+TABLE_GROUPS: Final = ("time", "clv", "selling")
 """The groups of tables that `--without` leaves out."""
 
 HISTORY_GROUP: Final = "history"
@@ -106,3 +106,8 @@ class Rules:
     def has_clv(self) -> bool:
         """Whether lifetime value is predicted."""
         return "clv" not in self.without
+
+    @property
+    def has_selling(self) -> bool:
+        """Whether there are tables of what sells."""
+        return "selling" not in self.without

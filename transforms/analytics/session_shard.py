@@ -7,13 +7,14 @@ from typing import Final
 
 import polars as pl
 
+from transforms.analytics.basket_events import BASKET_EVENTS, basket_events
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
 from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
-from transforms.analytics.orders import find_orders
+from transforms.analytics.orders import find_orders, ordered_purchases
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_measures
@@ -40,7 +41,7 @@ class SuspectProducts:
 BY_USER: Final = ("user_days", "user_sessions", "orders")
 """Frames that meet by user when users are combined."""
 
-EXPOSURES_BY_USER: Final = ("exposures", "purchases")
+EXPOSURES_BY_USER: Final = ("exposures", "purchases", "basket_events")
 """Frames that meet the users only when these are described."""
 
 PRODUCT_SUMS: Final = "product_sums"
@@ -89,7 +90,8 @@ def session_shard(
     product_sums.add(kept)
     described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
-    orders = find_orders(cut, described["product_id"], rules.order_gap_seconds)
+    bought = ordered_purchases(cut, described["product_id"], rules.order_gap_seconds)
+    orders = find_orders(cut, bought)
     return SessionShard(
         [event_table(cut, described), session_table(cut)],
         {
@@ -98,6 +100,9 @@ def session_shard(
             "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
+            "basket_events": (
+                basket_events(cut, bought, shard) if rules.has_selling else BASKET_EVENTS.to_frame()
+            ),
         },
         dict(partials_of(Source.SESSIONS, cut, rules)),
         _dates(cut.session_days["event_date"]),

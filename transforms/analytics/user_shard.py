@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from transforms.analytics.basket_events import BASKET_EVENTS
 from transforms.analytics.calendar import Calendar
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
@@ -185,6 +186,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
         buyers,
         frames.get("exposures", EXPOSURES.to_frame()),
         frames.get("purchases", PURCHASES.to_frame()),
+        frames.get("basket_events", BASKET_EVENTS.to_frame()),
         facts.dataset_end,
         rules.cohort_observation_window_days,
         facts.catalogue,

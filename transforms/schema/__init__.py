@@ -38,6 +38,7 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
+from transforms.schema.selling import METRICS_BRANDS, METRICS_PRODUCTS
 from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
@@ -50,6 +51,7 @@ from transforms.schema.types import (
     TableBatch,
 )
 from transforms.schema.values import (
+    ABC_CLASSES,
     ACTIVE_WINDOW_DAYS,
     ACTIVITIES,
     ACTIVITY_STATUSES,
@@ -92,6 +94,7 @@ from transforms.schema.values import (
     RFM_TILES,
     ROLLING_DAYS,
     SEGMENT_RULES,
+    UNKNOWN_BRAND,
     UNKNOWN_CATEGORY,
     Activity,
     CohortBy,
@@ -100,6 +103,7 @@ from transforms.schema.values import (
 )
 
 __all__ = [
+    "ABC_CLASSES",
     "ACTIVE_WINDOW_DAYS",
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
@@ -139,6 +143,7 @@ __all__ = [
     "LOW_TIER_BELOW",
     "MEDIUM_TIER_UP_TO",
     "METRICS_ACTIVE_USERS",
+    "METRICS_BRANDS",
     "METRICS_CATEGORIES",
     "METRICS_CATEGORY_RFM",
     "METRICS_CHURN",
@@ -150,6 +155,7 @@ __all__ = [
     "METRICS_FUNNEL",
     "METRICS_LIFECYCLE",
     "METRICS_PERIODS",
+    "METRICS_PRODUCTS",
     "METRICS_REPEAT_PURCHASE",
     "METRICS_RFM_GRID",
     "METRICS_RFM_SEGMENTS",
@@ -180,6 +186,7 @@ __all__ = [
     "SNAP_USER_STATUS",
     "TABLES",
     "TABLES_BY_NAME",
+    "UNKNOWN_BRAND",
     "UNKNOWN_CATEGORY",
     "Activity",
     "CohortBy",

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from transforms.schema import clv, dimensions, facts, history, metrics, operations, over_time
+from transforms.schema import (
+    clv,
+    dimensions,
+    facts,
+    history,
+    metrics,
+    operations,
+    over_time,
+    selling,
+)
 from transforms.schema.types import Table
 
 TABLES: tuple[Table, ...] = tuple(
     value
-    for module in (facts, dimensions, history, metrics, over_time, clv, operations)
+    for module in (facts, dimensions, history, metrics, over_time, selling, clv, operations)
     for value in vars(module).values()
     if isinstance(value, Table)
 )

@@ -131,6 +131,12 @@ NO_RFM_SEGMENT: Final = "No RFM Score"
 
 UNKNOWN_CATEGORY: Final = "unknown"
 
+UNKNOWN_BRAND: Final = "unknown"
+
+ABC_CLASSES: Final = ("A", "B", "C")
+"""Products or brands by what they earn: those of the first 80 % of all revenue, of 15 % more, and
+the rest."""
+
 NULL_WORDS: Final = ("nan", "null", "none", "\\n")
 """Words, in lower case, that programs write where they mean no value; the last one is `\\N`."""
 

@@ -236,7 +236,7 @@ class DescribeUsers(beam.DoFn):
                 of_users,
                 dataset_end,
                 Scoring.of(found, last=len(of_users.snapshots.dates) - 1),
-                read_catalogue(self._store, catalogue, "product_id", "category_id"),
+                read_catalogue(self._store, catalogue, "product_id", "category_id", "brand"),
             )
         described = describe_shard(collect_frames(self._store, element[1]), self._facts)
         self._progress.add("users", described.tables["dim_users"].height)

@@ -150,6 +150,21 @@ COLUMNS = {
         reached_90 INT64!, repurchase_rate_90 FLOAT64, eligible_180 INT64!, reached_180 INT64!,
         repurchase_rate_180 FLOAT64, p25_days INT64, median_days INT64, p75_days INT64,
         p90_days INT64, mean_days NUMERIC, km_median_days INT64""",
+    "metrics_products": """
+        product_id STRING!, brand STRING, category_lvl_1 STRING, category_lvl_2 STRING,
+        events INT64!, views INT64!, cart_adds INT64!, cart_removes INT64!, purchases INT64!,
+        orders INT64!, carters INT64!, buyers INT64!, repeat_buyers INT64!, revenue NUMERIC!,
+        view_to_cart_rate FLOAT64, view_to_purchase_rate FLOAT64, cart_to_purchase_rate FLOAT64,
+        repeat_buyer_rate FLOAT64, first_event_date DATE!, last_event_date DATE!,
+        last_purchase_date DATE, min_price NUMERIC!, max_price NUMERIC!, revenue_rank INT64!,
+        revenue_share FLOAT64, cumulative_share FLOAT64, abc_class STRING!""",
+    "metrics_brands": """
+        brand STRING!, products INT64!, events INT64!, views INT64!, cart_adds INT64!,
+        cart_removes INT64!, purchases INT64!, orders INT64!, carters INT64!, buyers INT64!,
+        repeat_buyers INT64!, revenue NUMERIC!, view_to_cart_rate FLOAT64,
+        view_to_purchase_rate FLOAT64, cart_to_purchase_rate FLOAT64, repeat_buyer_rate FLOAT64,
+        first_event_date DATE!, last_event_date DATE!, last_purchase_date DATE,
+        revenue_rank INT64!, revenue_share FLOAT64, cumulative_share FLOAT64, abc_class STRING!""",
     "snap_user_rfm": """
         user_id STRING!, valid_from DATE!, valid_to DATE, is_current BOOL!,
         recency_score INT64!, frequency_score INT64!, monetary_score INT64!, rfm_score INT64!,
@@ -210,6 +225,8 @@ KEYS = {
     "metrics_periods": ("period", "period_start"),
     "metrics_user_segments": ("dimension", "value"),
     "metrics_rfm_grid": ("recency_score", "frequency_score"),
+    "metrics_products": ("product_id",),
+    "metrics_brands": ("brand",),
     "snap_user_rfm": ("user_id", "valid_from"),
     "snap_user_status": ("user_id", "valid_from"),
     "metrics_segment_history": ("snapshot_date", "dimension", "value"),
@@ -236,6 +253,7 @@ CLUSTERS = {
     "fct_user_days": ("user_id",),
     "dim_users": ("user_id",),
     "dim_user_rfm": ("rfm_segment",),
+    "metrics_products": ("product_id",),
     "snap_user_rfm": ("user_id",),
     "snap_user_status": ("user_id",),
 }

@@ -400,7 +400,8 @@ OPTIONS: tuple[Option, ...] = (
         "Tables",
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
-        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands).",
+        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands, "
+        "carts).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),

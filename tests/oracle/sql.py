@@ -28,6 +28,8 @@ SQL_FILES = tuple(
         "product_users",
         "metrics_products",
         "metrics_brands",
+        "fct_carts",
+        "metrics_carts",
         "clv_split",
         "clv_customers",
         "model_clv",

@@ -3,10 +3,10 @@
 The examples speak through ``run`` alone, whatever it runs.
 """
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from .examples import at, bought, column, on, purchase, row
+from .examples import at, bought, column, on, purchase, row, where
 
 
 def cart(**fields):
@@ -139,3 +139,149 @@ class TestBrands:
         assert column(brands, *rates) == [(1, 1, 1, 0.578947), (None, 0, 2, 0.421053)]
         assert column(brands, "revenue") == [Decimal("5.5"), 4]
         assert column(brands, "last_event_date") == [october(2), october(3)]
+
+
+WEEK = 7 * 86_400
+
+
+def status_of(tables, session="s", product="1"):
+    """Status and, in seconds after the beginning, time of resolution of a line."""
+    (line,) = where(tables["fct_carts"], session_id=session, product_id=product)
+    resolved = line["resolved_time"]
+    beginning = datetime(2019, 10, 1, tzinfo=UTC)
+    return line["status"], resolved and (resolved - beginning).total_seconds()
+
+
+LATE = row(event_time=at(days=30), user_id="8", user_session="late")
+"""What happens elsewhere so late that every line of the beginning is decided."""
+
+
+class TestCarts:
+    def test_a_line(self, run):
+        """The price is that of the last addition; a purchase before the first one is none."""
+        rows = [
+            purchase(event_time=at(5)),
+            cart(event_time=at(10), price="9"),
+            cart(event_time=at(20), price="3"),
+            remove(event_time=at(15)),
+            purchase(event_time=at(12)),
+            purchase(event_time=at(30)),
+            LATE,
+        ]
+        assert run(rows)["fct_carts"] == [
+            {
+                "user_id": "7",
+                "session_id": "s",
+                "product_id": "1",
+                "cart_date": october(1),
+                "first_added_time": datetime(2019, 10, 1, 0, 0, 10, tzinfo=UTC),
+                "last_added_time": datetime(2019, 10, 1, 0, 0, 20, tzinfo=UTC),
+                "additions": 2,
+                "removals": 1,
+                "price": 3,
+                "status": "purchased",
+                "resolved_time": datetime(2019, 10, 1, 0, 0, 12, tzinfo=UTC),
+            }
+        ]
+
+    def test_bought_at_the_second_of_the_addition(self, run):
+        assert status_of(run([cart(), purchase(), LATE])) == ("purchased", 0)
+
+    def test_bought_before_only(self, run):
+        rows = [purchase(), cart(event_time=at(1)), LATE]
+        assert status_of(run(rows)) == ("abandoned", None)
+
+    def test_removed_at_the_same_second(self, run):
+        assert status_of(run([cart(), remove(), LATE])) == ("removed", None)
+
+    def test_added_again_after_the_removal(self, run):
+        rows = [cart(), remove(event_time=at(1)), cart(event_time=at(2)), LATE]
+        assert status_of(run(rows)) == ("abandoned", None)
+
+    def test_purchased_comes_before_removed(self, run):
+        rows = [cart(), purchase(event_time=at(1)), remove(event_time=at(2)), LATE]
+        assert status_of(run(rows)) == ("purchased", 1)
+
+    def test_a_cart_carried_over_days_counts_once(self, run):
+        rows = [
+            cart(),
+            cart(event_time=at(60), user_session="t"),
+            cart(event_time=at(WEEK), user_session="u"),
+            purchase(event_time=at(WEEK + 5), user_session="u"),
+            LATE,
+        ]
+        tables = run(rows)
+        assert status_of(tables) == ("carried_over", 60)
+        assert status_of(tables, "t") == ("carried_over", WEEK)
+        assert status_of(tables, "u") == ("purchased", WEEK + 5)
+        (whole, _) = where(tables["metrics_carts"], period="all")
+        assert (whole["lines"], whole["carried_over"], whole["cart_value"]) == (3, 2, 1)
+
+    def test_added_again_after_more_than_a_week(self, run):
+        rows = [cart(), cart(event_time=at(WEEK + 1), user_session="t"), LATE]
+        assert status_of(run(rows)) == ("abandoned", None)
+
+    def test_the_other_session_must_begin_its_line_later(self, run):
+        """In parallel sessions, neither is carried over into the one that began before."""
+        rows = [
+            cart(event_time=at(10)),
+            cart(event_time=at(5), user_session="t"),
+            cart(event_time=at(20), user_session="t"),
+            LATE,
+        ]
+        tables = run(rows)
+        assert status_of(tables) == ("abandoned", None)
+        assert status_of(tables, "t") == ("abandoned", None)
+
+    def test_recovered_within_a_week(self, run):
+        for seconds, expected in (
+            (WEEK, ("recovered", WEEK)),
+            (WEEK + 1, ("abandoned", None)),
+        ):
+            rows = [cart(), purchase(event_time=at(seconds), user_session="t"), LATE]
+            assert status_of(run(rows)) == expected
+
+    def test_by_somebody_else_or_of_something_else_it_is_not_recovered(self, run):
+        rows = [
+            cart(),
+            purchase(event_time=at(60), user_session="t", user_id="8"),
+            purchase(event_time=at(60), user_session="u", product_id="2"),
+            LATE,
+        ]
+        assert status_of(run(rows)) == ("abandoned", None)
+
+    def test_open_until_a_week_has_passed(self, run):
+        rows = [cart(event_time=at(-1, days=1))]
+        assert status_of(run(rows, as_of=october(7))) == ("open", None)
+        assert status_of(run(rows, as_of=october(8))) == ("abandoned", None)
+
+    def test_carts_over_time(self, run):
+        rows = [
+            cart(price="1.50"),
+            cart(product_id="2", category_id="9", category_code="a.b", price="2"),
+            cart(event_time=at(1), product_id="2", category_id="9", category_code="a.b", price="2"),
+            cart(event_time=at(days=6), user_session="t", user_id="8", price="4"),
+            remove(event_time=at(5, days=6), user_session="t", user_id="8"),
+            purchase(event_time=at(7), price="1.60"),
+            purchase(event_time=at(9, days=1), product_id="2", user_session="v"),
+            cart(event_time=at(days=7), product_id="3", user_session="w", price="8"),
+            LATE,
+        ]
+        carts = run(rows)["metrics_carts"]
+        names = ("lines", "carts", "users", "purchased", "removed", "recovered", "abandoned")
+        assert column(where(carts, period="all"), "category_lvl_1", *names) == [
+            ("a", 1, 1, 1, 0, 0, 1, 0),
+            ("unknown", 3, 3, 2, 1, 1, 0, 1),
+            (None, 4, 3, 2, 1, 1, 1, 1),
+        ]
+        assert column(where(carts, period="week"), "period_start", *names) == [
+            (date(2019, 9, 30), 2, 1, 1, 1, 0, 1, 0),
+            (october(7), 2, 2, 2, 0, 1, 0, 1),
+        ]
+        assert column(where(carts, period="day"), "period_start") == [
+            *(october(1), october(7), october(8)),
+        ]
+        (month,) = where(carts, period="month")
+        values = ("cart_value", "purchased_value", "recovered_value", "abandoned_value")
+        assert column([month], *values) == [(Decimal("11.5"), Decimal("1.5"), 2, 8)]
+        assert (month["abandonment_rate"], month["recovery_rate"]) == (0.333333, 0.5)

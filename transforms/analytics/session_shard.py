@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from transforms.analytics.basket_events import BASKET_EVENTS, basket_events
+from transforms.analytics.carts import cart_sessions
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
@@ -41,7 +42,7 @@ class SuspectProducts:
 BY_USER: Final = ("user_days", "user_sessions", "orders")
 """Frames that meet by user when users are combined."""
 
-EXPOSURES_BY_USER: Final = ("exposures", "purchases", "basket_events")
+EXPOSURES_BY_USER: Final = ("exposures", "purchases", "basket_events", "cart_sessions")
 """Frames that meet the users only when these are described."""
 
 PRODUCT_SUMS: Final = "product_sums"
@@ -92,6 +93,9 @@ def session_shard(
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
     bought = ordered_purchases(cut, described["product_id"], rules.order_gap_seconds)
     orders = find_orders(cut, bought)
+    of_baskets = BASKET_EVENTS.to_frame()
+    if rules.has_selling:
+        of_baskets = basket_events(cut, bought, shard)
     return SessionShard(
         [event_table(cut, described), session_table(cut)],
         {
@@ -100,9 +104,8 @@ def session_shard(
             "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
-            "basket_events": (
-                basket_events(cut, bought, shard) if rules.has_selling else BASKET_EVENTS.to_frame()
-            ),
+            "basket_events": of_baskets,
+            "cart_sessions": cart_sessions(cut, of_baskets),
         },
         dict(partials_of(Source.SESSIONS, cut, rules)),
         _dates(cut.session_days["event_date"]),

@@ -10,6 +10,7 @@ import polars as pl
 
 from transforms.analytics.basket_events import BASKET_EVENTS
 from transforms.analytics.calendar import Calendar
+from transforms.analytics.carts import CART_SESSIONS, cart_lines, cart_table, with_categories
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
 from transforms.analytics.history import (
@@ -159,7 +160,8 @@ class DescribedShard:
 
     Attributes:
         purchases: The `PURCHASE_HISTORIES` of its buyers; none where lifetime value is left out.
-        tables: Rows of dim_users and dim_user_rfm, and of snap_user_status and snap_user_rfm.
+        tables: Rows of dim_users and dim_user_rfm, of snap_user_status and snap_user_rfm, and of
+            fct_carts.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
     """
@@ -193,6 +195,11 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     )
     tables = {"dim_users": user_table(described), "dim_user_rfm": rfm_table(buyers)}
     partials = dict(partials_of(Source.USERS, shard, rules))
+    if rules.has_selling:
+        lines = with_categories(cart_lines(shard.basket_events, calendar.last), facts.catalogue)
+        names = frames.get("cart_sessions", CART_SESSIONS.to_frame())
+        tables["fct_carts"] = cart_table(lines, names)
+        partials |= dict(partials_of(Source.CARTS, lines, rules))
     failures: Failures = {}
     if rules.has_history:
         history = user_history(

@@ -38,7 +38,7 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
-from transforms.schema.selling import METRICS_BRANDS, METRICS_PRODUCTS
+from transforms.schema.selling import FCT_CARTS, METRICS_BRANDS, METRICS_CARTS, METRICS_PRODUCTS
 from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
@@ -56,6 +56,10 @@ from transforms.schema.values import (
     ACTIVITIES,
     ACTIVITY_STATUSES,
     BRACKETS_UP_TO,
+    CART_PERIODS,
+    CART_RECOVERY_DAYS,
+    CART_STATUSES,
+    CART_VALUE_STATUSES,
     CATEGORY_LEVELS,
     CLV_BASELINE,
     CLV_DECILES,
@@ -108,6 +112,10 @@ __all__ = [
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
     "BRACKETS_UP_TO",
+    "CART_PERIODS",
+    "CART_RECOVERY_DAYS",
+    "CART_STATUSES",
+    "CART_VALUE_STATUSES",
     "CATEGORY_LEVELS",
     "CLV_BASELINE",
     "CLV_DECILES",
@@ -127,6 +135,7 @@ __all__ = [
     "DIM_USER_CLV",
     "DIM_USER_RFM",
     "EVENT_TYPES",
+    "FCT_CARTS",
     "FCT_EVENTS",
     "FCT_ORDERS",
     "FCT_SESSIONS",
@@ -144,6 +153,7 @@ __all__ = [
     "MEDIUM_TIER_UP_TO",
     "METRICS_ACTIVE_USERS",
     "METRICS_BRANDS",
+    "METRICS_CARTS",
     "METRICS_CATEGORIES",
     "METRICS_CATEGORY_RFM",
     "METRICS_CHURN",

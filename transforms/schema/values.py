@@ -171,6 +171,17 @@ Period = Literal["day", "week", "month"]
 
 PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 
+CART_STATUSES: Final = ("purchased", "removed", "carried_over", "recovered", "open", "abandoned")
+"""What becomes of a line of a cart, in the order in which they are tried."""
+
+CART_VALUE_STATUSES: Final = ("purchased", "recovered", "abandoned")
+"""Those whose value is told in metrics_carts."""
+
+CART_RECOVERY_DAYS: Final = 7
+"""Days after the last addition within which a line may be carried on or recovered."""
+
+CART_PERIODS: Final = ("all", *PERIODS)
+
 Activity = Literal["visit", "purchase"]
 
 ACTIVITIES: Final[tuple[Activity, ...]] = get_args(Activity)

@@ -6,6 +6,7 @@ import polars as pl
 
 from tests.transforms.frames import at, events, flags_of, session_names
 from transforms.analytics.basket_events import BASKET_EVENTS, basket_events
+from transforms.analytics.carts import CART_SESSIONS, cart_sessions
 from transforms.analytics.cleaning import clean
 from transforms.analytics.orders import ordered_purchases
 from transforms.analytics.sales import SALES, sales, with_revenue_ranks
@@ -87,3 +88,15 @@ def test_classes_are_exact():
 def test_ranks_of_nothing():
     assert ranks_of().is_empty()
     assert ranks_of(Decimal(0))["abc_class"].to_list() == ["C"]
+
+
+def test_sessions_with_a_cart_are_named():
+    rows = ({"event_type": "cart"}, {"event_type": "cart", "event_time": at(1), "product_id": 2})
+    other = {"user_session": "t", "event_type": "purchase"}
+    cleaned = clean(events(*rows, other), session_names(*rows, other), flags_of())
+    products = encoded_columns(cleaned.events[PRODUCT_CODE].to_numpy())["product_id"]
+    shard = sessionize(cleaned, products, 3600)
+    found = cart_sessions(shard, basket_events(shard, ordered_purchases(shard, products, 1), 5))
+    assert found.schema == CART_SESSIONS
+    assert found.select("user_id", "session_id").rows() == [(7, "s")]
+    assert found["session"].item() >> 32 == 5

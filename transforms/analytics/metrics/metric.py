@@ -31,6 +31,9 @@ class Source(Enum):
     USERS = auto()
     """Of a user shard, `users.DescribedUsers`."""
 
+    CARTS = auto()
+    """Of a user shard, `carts.cart_lines` with `category_lvl_1`."""
+
     HISTORY = auto()
     """Of a user shard whose history is kept, `history.user_history`."""
 

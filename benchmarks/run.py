@@ -77,7 +77,7 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
         "this program",
         ("pipelines.customer_analytics", "--input", "INPUT", "--output", "OUTPUT"),
         over_time=True,
-        leaves_out=("clv",),
+        leaves_out=("clv", "selling"),
     ),
     "duckdb": Contender(
         "DuckDB, SQL", ("benchmarks.with_duckdb", "INPUT", "OUTPUT"), over_time=True

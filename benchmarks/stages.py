@@ -25,7 +25,7 @@ from transforms.analytics.cleaning import clean
 from transforms.analytics.funnels import session_funnels
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
-from transforms.analytics.orders import find_orders
+from transforms.analytics.orders import find_orders, ordered_purchases
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.shard_keys import product_shard_key, session_shard_key, user_shard_key
 from transforms.analytics.user_days import user_days
@@ -132,7 +132,8 @@ def measure_shards(
             ids = event_ids(cut.events, cut.user_sessions)
             of_events = event_table(cut, described, ids)
         with clock.stage("partial aggregates of users, funnel, categories, days"):
-            orders = find_orders(cut, described["product_id"], _ORDER_GAP_SECONDS)
+            bought = ordered_purchases(cut, described["product_id"], _ORDER_GAP_SECONDS)
+            orders = find_orders(cut, bought)
             by_user = {
                 "user_days": user_days(cut.session_days, cut.sessions, orders),
                 "orders": orders,

@@ -427,7 +427,8 @@ OPTIONS: tuple[Option, ...] = (
         "Tables",
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
-        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (funnels).",
+        "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands, "
+        "carts, funnels).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),

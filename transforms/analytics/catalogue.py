@@ -8,39 +8,85 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from transforms.columnar.grouping import EVENT_SUM_TYPES, EVENT_SUMS, add_events, sums_of_arrays
+from transforms.columnar.grouping import (
+    EVENT_RANGE_TYPES,
+    EVENT_RANGES,
+    EVENT_SUM_TYPES,
+    EVENT_SUMS,
+    NEVER,
+    add_events,
+    sums_of_arrays,
+    widen_ranges,
+)
+from transforms.columnar.kernels import Integers
 from transforms.columnar.key_index import with_room
-from transforms.columnar.money import halves_of_money
+from transforms.columnar.money import halves_of_money, money_of_halves
 from transforms.columnar.product_codes import PRODUCT_CODE, columns_of, known_codes
 from transforms.schema import CATEGORY_LEVELS, DIM_CATEGORIES, DIM_PRODUCTS, UNKNOWN_CATEGORY
 
 
 class ProductSums:
-    """Sums over the events of product codes, of any number of session shards."""
+    """Sums and ranges over the events of product codes, of any number of session shards."""
 
     def __init__(self) -> None:
         self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
         self._revenue = np.zeros((0, 2), np.uint64)
+        self._times = np.zeros((0, 3), np.int64)
+        self._smallest, self._largest = np.zeros((0, 2), np.uint64), np.zeros((0, 2), np.uint64)
 
-    def add(self, events: pl.DataFrame) -> None:
-        """Take in kept events."""
-        count = len(known_codes().product_id)
+    def add(self, events: pl.DataFrame, *, has_ranges: bool = True) -> None:
+        """Take in kept events; without their ranges, which only tables of what sells need."""
+        count, known = len(known_codes().product_id), len(self._times)
         self._sums = with_room(self._sums, count)
         self._revenue = with_room(self._revenue, count)
-        add_events(
-            events[PRODUCT_CODE].to_numpy(),
-            events["event_type"].to_physical().to_numpy(),
-            halves_of_money(events["price"]),
-            self._sums,
-            self._revenue,
-        )
+        self._times = with_room(self._times, count)
+        self._times[known:] = NEVER
+        self._smallest = with_room(self._smallest, count)
+        self._largest = with_room(self._largest, count)
+        product_codes = events[PRODUCT_CODE].to_numpy()
+        event_types = events["event_type"].to_physical().to_numpy()
+        prices = halves_of_money(events["price"])
+        add_events(product_codes, event_types, prices, self._sums, self._revenue)
+        if has_ranges:
+            widen_ranges(
+                product_codes,
+                events["event_time"].to_physical().to_numpy(),
+                event_types,
+                prices,
+                self._times,
+                self._smallest,
+                self._largest,
+            )
 
     def frame(self) -> pl.DataFrame:
-        """The sums: a row for each code that occurs, with `PRODUCT_COLUMNS` and `EVENT_SUMS`."""
+        """A row for each code that occurs: `PRODUCT_COLUMNS`, `EVENT_SUMS` and `EVENT_RANGES`."""
         found = np.flatnonzero(self._sums[:, 0])
-        return columns_of(found).with_columns(
-            *sums_of_arrays(self._sums[found], self._revenue[found])
+        first, last, last_purchase = self._times[found].T
+        ranges = (
+            _dates(first),
+            _dates(last),
+            _dates(last_purchase),
+            money_of_halves(self._smallest[found]),
+            money_of_halves(self._largest[found]),
         )
+        return columns_of(found).with_columns(
+            *sums_of_arrays(self._sums[found], self._revenue[found]),
+            *(column.alias(name) for name, column in zip(EVENT_RANGES, ranges, strict=True)),
+        )
+
+
+def _dates(times: Integers) -> pl.Series:
+    """The dates of times (microseconds); NULL for `NEVER`."""
+    dates: pl.Series = pl.Series(times).cast(pl.Datetime("us", "UTC")).dt.date()
+    return dates.set(pl.Series(times == NEVER), None)
+
+
+def merged_ranges() -> list[pl.Expr]:
+    """`EVENT_RANGES` of rows, each with its own."""
+    return [
+        pl.col(name).min() if name.startswith(("first", "min")) else pl.col(name).max()
+        for name in EVENT_RANGES
+    ]
 
 
 PRODUCTS: Final = pl.Schema(
@@ -49,6 +95,7 @@ PRODUCTS: Final = pl.Schema(
         "brand": pl.String(),
         "category_id": pl.Int64(),
         **EVENT_SUM_TYPES,
+        **EVENT_RANGE_TYPES,
     }
 )
 """Columns of `combine_products`."""
@@ -67,7 +114,8 @@ def combine_products(sums: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         One row per product: `product_id`, `brand` and `category_id` of its most frequent pair
-        (ties: the first brand, then the first category_id, NULL last), and `EVENT_SUMS`.
+        (ties: the first brand, then the first category_id, NULL last), `EVENT_SUMS` and
+        `EVENT_RANGES`.
     """
     pairs = (
         sums.with_columns(pl.col("brand").cast(pl.String))
@@ -85,7 +133,9 @@ def combine_products(sums: pl.DataFrame) -> pl.DataFrame:
         .drop("events")
     )
     return pairs.join(
-        sums.group_by("product_id").agg(pl.col(EVENT_SUMS).sum()), on="product_id", how="left"
+        sums.group_by("product_id").agg(pl.col(EVENT_SUMS).sum(), *merged_ranges()),
+        on="product_id",
+        how="left",
     )
 
 

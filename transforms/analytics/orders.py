@@ -13,7 +13,7 @@ import polars as pl
 from transforms.analytics.sessions import Sessions
 from transforms.columnar.md5 import hex_digest
 from transforms.columnar.money import MONEY
-from transforms.columnar.product_codes import EncodedColumn
+from transforms.columnar.product_codes import PRODUCT_CODE, EncodedColumn
 from transforms.ingest.batch import is_type
 from transforms.schema import FCT_ORDERS
 
@@ -31,11 +31,11 @@ ORDERS: Final = pl.Schema(
 """Columns of orders, as they meet by user."""
 
 
-def find_orders(shard: Sessions, products: EncodedColumn, gap_seconds: int) -> pl.DataFrame:
-    """The orders of a session shard; none goes on in another shard.
+def ordered_purchases(shard: Sessions, products: EncodedColumn, gap_seconds: int) -> pl.DataFrame:
+    """The purchases of a session shard, and the order that each is part of.
 
     An order is the purchase events of one user and session, in time order, as long as neighbours
-    are at most the gap apart.
+    are at most the gap apart. None goes on in another shard.
 
     Args:
         shard: The sessions.
@@ -43,12 +43,14 @@ def find_orders(shard: Sessions, products: EncodedColumn, gap_seconds: int) -> p
         gap_seconds: The longest gap within an order.
 
     Returns:
-        An `ORDERS` frame, of one row per order.
+        The purchases, order by order: `session_index`, `user_id`, `event_time`, `price`,
+        `product_code`, `product` (its number in `products`) and `order` (UInt32, 1, 2, … in the
+        shard).
     """
     is_purchase = shard.events.select(is_type("purchase")).to_series()
     owner = ("session_index", "user_id")
     bought = (
-        shard.events.select(*owner, "event_time", "price")
+        shard.events.select(*owner, "event_time", "price", PRODUCT_CODE)
         .filter(is_purchase)
         .with_columns(product=pl.Series(products.numbers[is_purchase.to_numpy()]))
         .sort(*owner, "event_time", maintain_order=True)
@@ -57,12 +59,21 @@ def find_orders(shard: Sessions, products: EncodedColumn, gap_seconds: int) -> p
         *(pl.col(name) == pl.col(name).shift() for name in owner),
         pl.col("event_time") - pl.col("event_time").shift() <= pl.duration(seconds=gap_seconds),
     )
+    return bought.with_columns(order=(~continues.fill_null(value=False)).cum_sum())
+
+
+def find_orders(shard: Sessions, purchases: pl.DataFrame) -> pl.DataFrame:
+    """The orders of a session shard.
+
+    Args:
+        shard: The sessions.
+        purchases: Their `ordered_purchases`.
+
+    Returns:
+        An `ORDERS` frame, of one row per order.
+    """
     orders = (
-        bought.group_by(
-            *owner,
-            (~continues.fill_null(value=False)).cum_sum().alias("order"),
-            maintain_order=True,
-        )
+        purchases.group_by("session_index", "user_id", "order", maintain_order=True)
         .agg(
             pl.col("event_time").min().alias("order_time"),
             pl.len().cast(pl.Int64).alias("item_count"),

@@ -7,6 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from transforms.analytics.basket_events import basket_events
+from transforms.analytics.carts import cart_sessions
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
@@ -14,7 +16,7 @@ from transforms.analytics.funnels import session_funnels
 from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
-from transforms.analytics.orders import find_orders
+from transforms.analytics.orders import find_orders, ordered_purchases
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_measures
@@ -42,7 +44,13 @@ class SuspectProducts:
 BY_USER: Final = ("user_days", "user_sessions", "orders")
 """Frames that meet by user when users are combined."""
 
-EXPOSURES_BY_USER: Final = ("exposures", "purchases", "user_levels")
+EXPOSURES_BY_USER: Final = (
+    "exposures",
+    "purchases",
+    "basket_events",
+    "cart_sessions",
+    "user_levels",
+)
 """Frames that meet the users only when these are described."""
 
 PRODUCT_SUMS: Final = "product_sums"
@@ -88,17 +96,23 @@ def session_shard(
     """
     cleaned = clean(events, names, suspects.multi_brand)
     kept = cleaned.events
-    product_sums.add(kept)
+    product_sums.add(kept, has_ranges=rules.has_selling)
     described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
-    orders = find_orders(cut, described["product_id"], rules.order_gap_seconds)
+    bought = ordered_purchases(cut, described["product_id"], rules.order_gap_seconds)
     ids = event_ids(cut.events, cut.user_sessions)
     partials = dict(partials_of(Source.SESSIONS, cut, rules))
-    funnels = {}
+    of_selling = {}
     if rules.has_selling:
+        baskets = basket_events(cut, bought, shard)
         told = session_funnels(cut, described, ids, rules.funnels, rules.session_timeout_seconds)
         partials |= dict(partials_of(Source.FUNNELS, told.counts, rules))
-        funnels["user_levels"] = told.user_levels
+        of_selling = {
+            "basket_events": baskets,
+            "cart_sessions": cart_sessions(cut, baskets),
+            "user_levels": told.user_levels,
+        }
+    orders = find_orders(cut, bought)
     return SessionShard(
         [event_table(cut, described, ids), session_table(cut)],
         {
@@ -107,7 +121,7 @@ def session_shard(
             "user_sessions": _user_sessions(cut.sessions),
             "exposures": category_exposures(kept, suspects.many_categories, shard),
             "purchases": product_purchases(kept),
-            **funnels,
+            **of_selling,
         },
         partials,
         _dates(cut.session_days["event_date"]),

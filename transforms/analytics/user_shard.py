@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from transforms.analytics.basket_events import BASKET_EVENTS
 from transforms.analytics.calendar import Calendar
+from transforms.analytics.carts import CART_SESSIONS, cart_lines, cart_table, with_categories
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
 from transforms.analytics.funnels import USER_LEVELS, user_counts
@@ -161,7 +163,8 @@ class DescribedShard:
 
     Attributes:
         purchases: The `PURCHASE_HISTORIES` of its buyers; none where lifetime value is left out.
-        tables: Rows of dim_users and dim_user_rfm, and of snap_user_status and snap_user_rfm.
+        tables: Rows of dim_users and dim_user_rfm, of snap_user_status and snap_user_rfm, and of
+            fct_carts.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
     """
@@ -188,6 +191,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
         buyers,
         frames.get("exposures", EXPOSURES.to_frame()),
         frames.get("purchases", PURCHASES.to_frame()),
+        frames.get("basket_events", BASKET_EVENTS.to_frame()),
         facts.dataset_end,
         rules.cohort_observation_window_days,
         facts.catalogue,
@@ -197,6 +201,10 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     if rules.has_selling:
         levels = frames.get("user_levels", USER_LEVELS.to_frame())
         partials |= dict(partials_of(Source.FUNNELS, user_counts(levels, facts.kept_values), rules))
+        lines = with_categories(cart_lines(shard.basket_events, calendar.last), facts.catalogue)
+        names = frames.get("cart_sessions", CART_SESSIONS.to_frame())
+        tables["fct_carts"] = cart_table(lines, names)
+        partials |= dict(partials_of(Source.CARTS, lines, rules))
     failures: Failures = {}
     if rules.has_history:
         history = user_history(

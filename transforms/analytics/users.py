@@ -203,6 +203,7 @@ class DescribedUsers:
         buyers: Those with a purchase, with their scores.
         exposures: `category_exposures` of them.
         purchases: `product_purchases` of them.
+        basket_events: `basket_events.basket_events` of them; none where what sells is left out.
         dataset_end: The largest first_purchase_date of all users; None where nobody has bought.
         cohort_observation_window_days: Days a customer of a churn cohort must have been observed.
         catalogue: Products and categories.
@@ -212,6 +213,7 @@ class DescribedUsers:
     buyers: pl.DataFrame
     exposures: pl.DataFrame
     purchases: pl.DataFrame
+    basket_events: pl.DataFrame
     dataset_end: dt.date | None
     cohort_observation_window_days: int
     catalogue: Catalogue

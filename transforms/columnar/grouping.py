@@ -21,7 +21,7 @@ from transforms.columnar.kernels import (
     kernel,
     prefetch,
 )
-from transforms.columnar.money import MONEY, Halves, add_money, money_of_halves
+from transforms.columnar.money import MONEY, Halves, add_money, is_more_money, money_of_halves
 from transforms.schema import EVENT_TYPES
 
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
@@ -32,6 +32,19 @@ The four in the middle count the events of each type, in the order of `EVENT_TYP
 
 
 EVENT_SUM_TYPES = {name: MONEY if name == "revenue" else pl.Int64() for name in EVENT_SUMS}
+"""Their types."""
+
+EVENT_RANGES = (
+    "first_event_date",
+    "last_event_date",
+    "last_purchase_date",
+    "min_price",
+    "max_price",
+)
+"""The smallest and largest values over events (UTC dates and money); NULL without a purchase."""
+
+
+EVENT_RANGE_TYPES = {name: MONEY if name.endswith("price") else pl.Date() for name in EVENT_RANGES}
 """Their types."""
 
 _PURCHASE = EVENT_TYPES.index("purchase")
@@ -235,6 +248,58 @@ def add_events(
         ahead = np.int64(product_codes[min(row + AHEAD, len(product_codes) - 1)])
         prefetch(sums, ahead * sums.shape[1])
         add_event(sums, revenue, np.int64(product_codes[row]), event_types, prices, row)
+
+
+NEVER = np.iinfo(np.int64).min
+"""What stands for no time."""
+
+
+@kernel(
+    types.void(
+        given(types.uint32),
+        given(types.int64),
+        given(types.uint8),
+        given(types.uint64, 2),
+        filled(types.int64, 2),
+        filled(types.uint64, 2),
+        filled(types.uint64, 2),
+    )
+)
+def widen_ranges(
+    product_codes: Numbers,
+    times: Integers,
+    event_types: Bytes,
+    prices: Halves,
+    found_times: Integers,
+    smallest: Halves,
+    largest: Halves,
+) -> None:
+    """Widen the ranges of product codes by events.
+
+    Args:
+        product_codes: Each event's.
+        times: Each event's, microseconds.
+        event_types: Numbers of `EVENT_TYPES`.
+        prices: Of the events.
+        found_times: For each product code the first and the last time, and that of the last
+            purchase; the last two are `NEVER` where there is none.
+        smallest: For each product code the smallest price.
+        largest: The largest.
+    """
+    for row in range(len(product_codes)):
+        ahead = np.int64(product_codes[min(row + AHEAD, len(product_codes) - 1)])
+        prefetch(found_times, ahead * found_times.shape[1])
+        code, time = np.int64(product_codes[row]), times[row]
+        is_new = found_times[code, 1] == NEVER
+        if is_new or time < found_times[code, 0]:
+            found_times[code, 0] = time
+        found_times[code, 1] = max(found_times[code, 1], time)
+        if event_types[row] == _PURCHASE:
+            found_times[code, 2] = max(found_times[code, 2], time)
+        if is_new or is_more_money(smallest, code, prices, row):
+            smallest[code] = prices[row]
+        if is_new or is_more_money(prices, row, largest, code):
+            largest[code] = prices[row]
 
 
 @kernel(

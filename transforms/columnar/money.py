@@ -138,6 +138,32 @@ def rate_of_counts(numerators: pl.Series, denominators: pl.Series) -> pl.Series:
     return rates.set(pl.Series(under == 0), None)
 
 
+def exact_units(money: pl.Series) -> npt.NDArray[np.object_]:
+    """Money in billionths, as Python's integers, which do not overflow: for tables of few rows.
+
+    Args:
+        money: Decimals of scale 9, without NULL.
+    """
+    return np.array(money.to_physical().to_list(), np.object_)
+
+
+def shares(parts: npt.NDArray[np.object_], whole: int) -> pl.Series:
+    """Shares, rounded half up to `RATE_DECIMALS`.
+
+    Args:
+        parts: `exact_units`, from 0 to the whole.
+        whole: What they are shares of; 0 gives NULL.
+
+    Returns:
+        Float64, the nearest to each rounded share.
+    """
+    if not whole:
+        return pl.Series([None] * len(parts), dtype=pl.Float64)
+    one = 10**RATE_DECIMALS
+    rounded = (2 * one * parts + whole) // (2 * whole)
+    return pl.Series(rounded.astype(np.int64) / one)
+
+
 def average_money(total: pl.Expr, count: pl.Expr) -> pl.Expr:
     """Money divided by a count, rounded half away from zero to two decimals.
 

@@ -39,6 +39,7 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
+from transforms.schema.selling import FCT_CARTS, METRICS_BRANDS, METRICS_CARTS, METRICS_PRODUCTS
 from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
@@ -51,10 +52,15 @@ from transforms.schema.types import (
     TableBatch,
 )
 from transforms.schema.values import (
+    ABC_CLASSES,
     ACTIVE_WINDOW_DAYS,
     ACTIVITIES,
     ACTIVITY_STATUSES,
     BRACKETS_UP_TO,
+    CART_PERIODS,
+    CART_RECOVERY_DAYS,
+    CART_STATUSES,
+    CART_VALUE_STATUSES,
     CATEGORY_LEVELS,
     CLV_BASELINE,
     CLV_DECILES,
@@ -93,6 +99,7 @@ from transforms.schema.values import (
     RFM_TILES,
     ROLLING_DAYS,
     SEGMENT_RULES,
+    UNKNOWN_BRAND,
     UNKNOWN_CATEGORY,
     Activity,
     CohortBy,
@@ -101,10 +108,15 @@ from transforms.schema.values import (
 )
 
 __all__ = [
+    "ABC_CLASSES",
     "ACTIVE_WINDOW_DAYS",
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
     "BRACKETS_UP_TO",
+    "CART_PERIODS",
+    "CART_RECOVERY_DAYS",
+    "CART_STATUSES",
+    "CART_VALUE_STATUSES",
     "CATEGORY_LEVELS",
     "CLV_BASELINE",
     "CLV_DECILES",
@@ -124,6 +136,7 @@ __all__ = [
     "DIM_USER_CLV",
     "DIM_USER_RFM",
     "EVENT_TYPES",
+    "FCT_CARTS",
     "FCT_EVENTS",
     "FCT_ORDERS",
     "FCT_SESSIONS",
@@ -140,6 +153,8 @@ __all__ = [
     "LOW_TIER_BELOW",
     "MEDIUM_TIER_UP_TO",
     "METRICS_ACTIVE_USERS",
+    "METRICS_BRANDS",
+    "METRICS_CARTS",
     "METRICS_CATEGORIES",
     "METRICS_CATEGORY_RFM",
     "METRICS_CHURN",
@@ -152,6 +167,7 @@ __all__ = [
     "METRICS_FUNNELS",
     "METRICS_LIFECYCLE",
     "METRICS_PERIODS",
+    "METRICS_PRODUCTS",
     "METRICS_REPEAT_PURCHASE",
     "METRICS_RFM_GRID",
     "METRICS_RFM_SEGMENTS",
@@ -182,6 +198,7 @@ __all__ = [
     "SNAP_USER_STATUS",
     "TABLES",
     "TABLES_BY_NAME",
+    "UNKNOWN_BRAND",
     "UNKNOWN_CATEGORY",
     "Activity",
     "CohortBy",

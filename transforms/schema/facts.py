@@ -155,7 +155,14 @@ FCT_SESSIONS = Table(
         ),
     ),
     measures={"sessions": pl.len()}
-    | totals(events="event_count", purchases="purchase_count", revenue="total_revenue"),
+    | totals(
+        events="event_count",
+        views="view_count",
+        cart_adds="cart_additions",
+        cart_removes="cart_removals",
+        purchases="purchase_count",
+        revenue="total_revenue",
+    ),
 )
 
 

@@ -14,12 +14,23 @@ from transforms.schema import (
     metrics,
     operations,
     over_time,
+    selling,
 )
 from transforms.schema.types import Table
 
 TABLES: tuple[Table, ...] = tuple(
     value
-    for module in (facts, dimensions, history, metrics, over_time, funnels, clv, operations)
+    for module in (
+        facts,
+        dimensions,
+        history,
+        metrics,
+        over_time,
+        selling,
+        funnels,
+        clv,
+        operations,
+    )
     for value in vars(module).values()
     if isinstance(value, Table)
 )

@@ -131,6 +131,12 @@ NO_RFM_SEGMENT: Final = "No RFM Score"
 
 UNKNOWN_CATEGORY: Final = "unknown"
 
+UNKNOWN_BRAND: Final = "unknown"
+
+ABC_CLASSES: Final = ("A", "B", "C")
+"""Products or brands by what they earn: those of the first 80 % of all revenue, of 15 % more, and
+the rest."""
+
 NULL_WORDS: Final = ("nan", "null", "none", "\\n")
 """Words, in lower case, that programs write where they mean no value; the last one is `\\N`."""
 
@@ -164,6 +170,17 @@ FUNNEL_DIMENSIONS: Final = (
 Period = Literal["day", "week", "month"]
 
 PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+
+CART_STATUSES: Final = ("purchased", "removed", "carried_over", "recovered", "open", "abandoned")
+"""What becomes of a line of a cart, in the order in which they are tried."""
+
+CART_VALUE_STATUSES: Final = ("purchased", "recovered", "abandoned")
+"""Those whose value is told in metrics_carts."""
+
+CART_RECOVERY_DAYS: Final = 7
+"""Days after the last addition within which a line may be carried on or recovered."""
+
+CART_PERIODS: Final = ("all", *PERIODS)
 
 Activity = Literal["visit", "purchase"]
 

@@ -12,7 +12,6 @@ from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.metrics.registry import PARTIALS, finish_metrics
 from transforms.audit.checks import checked
 from transforms.audit.merging import MERGES
-from transforms.columnar.grouping import EVENT_SUMS
 from transforms.rules import Rules
 from transforms.schema import TableBatch
 from transforms.shuffle.coder import NamedFrame, Payload
@@ -65,7 +64,7 @@ class ComputeMetrics(beam.DoFn):
     ) -> Iterator[TableBatch | TaggedOutput[str, Any]]:
         """Compute all metrics."""
         facts = Facts(
-            read_catalogue(self._store, catalogue, "category_id", *EVENT_SUMS),
+            read_catalogue(self._store, catalogue),
             read_calendar(self._store, dates, self._rules.as_of),
             self._rules,
         )

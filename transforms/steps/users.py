@@ -237,7 +237,7 @@ class DescribeUsers(beam.DoFn):
                 of_users,
                 dataset_end,
                 Scoring.of(found, last=len(of_users.snapshots.dates) - 1),
-                read_catalogue(self._store, catalogue, "product_id", "category_id"),
+                read_catalogue(self._store, catalogue, "product_id", "category_id", "brand"),
                 read_kept_values(self._store, kept_values)
                 if self._rules.has_selling
                 else KEPT_VALUES.to_frame(),

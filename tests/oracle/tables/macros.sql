@@ -35,6 +35,17 @@ CREATE MACRO mean_money(total, number) AS
 CREATE MACRO money_share(part, whole) AS
     (divide_rounded(billionths(part) * 1000000, billionths(whole)) || 'e-6')::DOUBLE;
 
+-- The same of whole billionths: their sums over all rows need all digits that there are.
+CREATE MACRO share_of(part, whole) AS
+    (divide_rounded(part::HUGEINT * 1000000, whole::HUGEINT) || 'e-6')::DOUBLE;
+
+-- By the share of the rows before a row; all of them billionths.
+CREATE MACRO abc_class_of(revenue, up_to, whole) AS
+    CASE WHEN revenue = 0 THEN 'C'
+         WHEN (up_to::HUGEINT - revenue) * 5 < whole::HUGEINT * 4 THEN 'A'
+         WHEN (up_to::HUGEINT - revenue) * 20 < whole::HUGEINT * 19 THEN 'B'
+         ELSE 'C' END;
+
 -- Money again, in whole cents.
 CREATE MACRO mean_money_in_cents(total, number) AS
     (divide_rounded(billionths(total), number::HUGEINT * 10000000)::DECIMAL(36, 0) * 0.01)::DECIMAL(38, 9);

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from tests.transforms.frames import events
+from tests.transforms.frames import at, events
 from transforms.analytics.catalogue import ProductSums
 from transforms.columnar.grouping import EVENT_SUMS
 from transforms.columnar.product_codes import PRODUCT_COLUMNS, with_products
@@ -21,6 +21,7 @@ ROWS = st.lists(
             "category_id": st.sampled_from([0, 1, None]),
             "category_code": st.sampled_from(["x.y", "x", None]),
             "event_type": st.sampled_from(["view", "cart", "remove_from_cart", "purchase"]),
+            "event_time": st.sampled_from([at(), at(1), at(days=-1), at(days=1)]),
             "price": st.decimals(0, Decimal(10) ** 20 - 1, places=9),
         }
     ),
@@ -37,6 +38,15 @@ def plain_sums(frame: pl.DataFrame) -> pl.DataFrame:
             for name, column in zip(types, EVENT_SUMS[1:-1], strict=True)
         ),
         pl.col("price").filter(is_type("purchase")).sum().alias("revenue"),
+        pl.col("event_time").min().dt.date().alias("first_event_date"),
+        pl.col("event_time").max().dt.date().alias("last_event_date"),
+        pl.col("event_time")
+        .filter(is_type("purchase"))
+        .max()
+        .dt.date()
+        .alias("last_purchase_date"),
+        pl.col("price").min().alias("min_price"),
+        pl.col("price").max().alias("max_price"),
     )
 
 
@@ -45,7 +55,7 @@ def assert_same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 @given(st.lists(ROWS, min_size=1, max_size=3))
-def test_events_are_summed_by_variant_over_shards(shards):
+def test_events_are_summed_and_ranged_by_variant_over_shards(shards):
     frames = [events(*rows) for rows in shards]
     sums = ProductSums()
     for frame in frames:

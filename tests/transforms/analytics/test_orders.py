@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from tests.transforms.frames import START, at, events, flags_of, session_names
 from transforms.analytics.cleaning import clean
-from transforms.analytics.orders import find_orders, number_orders, order_table
+from transforms.analytics.orders import (
+    find_orders,
+    number_orders,
+    order_table,
+    ordered_purchases,
+)
 from transforms.analytics.sessions import sessionize
 from transforms.analytics.user_days import (
     USER_DAYS,
@@ -33,7 +38,7 @@ def shard_of(*rows, timeout=3600):
 
 def orders_of(*rows, gap=1):
     shard, products = shard_of(*rows)
-    return find_orders(shard, products, gap)
+    return find_orders(shard, ordered_purchases(shard, products, gap))
 
 
 def bought(seconds=0, **values):
@@ -46,7 +51,7 @@ def md5(text):
 
 def days_of(*rows, gap=1):
     shard, products = shard_of(*rows)
-    orders = find_orders(shard, products, gap)
+    orders = find_orders(shard, ordered_purchases(shard, products, gap))
     return combine_user_days(user_days(shard.session_days, shard.sessions, orders))
 
 
@@ -240,7 +245,7 @@ def test_orders_and_days_are_what_the_rules_say(rows, gap):
 
 def users_of(*rows, unit="items"):
     shard, products = shard_of(*rows)
-    orders = find_orders(shard, products, 1)
+    orders = find_orders(shard, ordered_purchases(shard, products, 1))
     return combine_users(
         combine_user_days(user_days(shard.session_days, shard.sessions, orders)),
         number_orders(orders),

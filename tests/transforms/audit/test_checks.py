@@ -20,6 +20,7 @@ from transforms.audit.checks import CHECKED, check_batch, quality_table, require
 from transforms.audit.measures import MEASURED, check_measures, measure_batch
 from transforms.errors import RunError
 from transforms.schema import (
+    CART_STATUSES,
     REPURCHASE_WINDOW_DAYS,
     TABLES,
     TABLES_BY_NAME,
@@ -46,6 +47,12 @@ SOUND = {
     },
     "fct_orders": {"is_first_order": True, "days_since_previous_order": None},
     "fct_user_days": {"views": 0, "cart_adds": 0, "cart_removes": 0},
+    **{
+        name: {"views": 0, "cart_adds": 0, "cart_removes": 0}
+        for name in ("metrics_products", "metrics_brands")
+    },
+    "fct_carts": {"resolved_time": None},
+    "metrics_carts": dict.fromkeys(CART_STATUSES[1:], 0),
     "dim_users": {"data_quality_flag": None, "avg_items_per_order": 1.0},
     "metrics_lifecycle": {"retained_users": 0, "resurrected_users": 0, "dormant_users": 0},
     "dim_user_rfm": {"rfm_score": 15},
@@ -110,6 +117,23 @@ BREAKING = {
         for days in REPURCHASE_WINDOW_DAYS
     },
     ("metrics_repeat_purchase", "days_ascend"): {"p25_days": 2},
+    **{
+        (table, check): change
+        for table in ("metrics_products", "metrics_brands")
+        for check, change in (
+            ("events_of_types", {"views": 1}),
+            ("orders_of_purchases", {"orders": 2}),
+            ("repeat_buyers_are_buyers", {"repeat_buyers": 2}),
+            ("last_purchase_of_purchases", {"last_purchase_date": None}),
+        )
+    },
+    ("fct_carts", "cart_date_of_first_addition"): {"cart_date": date(2019, 10, 2)},
+    ("fct_carts", "additions_in_order"): {"last_added_time": TIME - timedelta(seconds=1)},
+    ("fct_carts", "resolved_by_status"): {"status": "recovered", "resolved_time": None},
+    ("metrics_carts", "statuses_add_up"): {"purchased": 0},
+    ("metrics_carts", "carts_of_lines"): {"carts": 2},
+    ("metrics_carts", "users_of_carts"): {"users": 2},
+    ("metrics_products", "prices_in_order"): {"max_price": Decimal("0.5")},
     ("dim_user_rfm", "score_is_sum"): {"rfm_score": 4},
     ("snap_user_rfm", "valid_to_after_valid_from"): {"valid_to": date(2019, 10, 1)},
     ("snap_user_rfm", "current_without_valid_to"): {"is_current": True},

@@ -12,10 +12,12 @@ from transforms.columnar.money import (
     MONEY,
     average_money,
     divide_half_up,
+    exact_units,
     halves_of_money,
     money_by_name,
     rate,
     rate_of_counts,
+    shares,
 )
 
 UNITS = st.integers(0, 10**38 - 1)
@@ -110,3 +112,15 @@ def test_money_is_told_apart_by_name():
     first, second = money_by_name(("gained", "lost"), halves_of_money(in_turn))
     assert (first.name, first.to_list()) == ("gained", [Decimal(1), Decimal(-3)])
     assert (second.name, second.to_list()) == ("lost", [Decimal("2.5"), Decimal("1e20")])
+
+
+@given(st.lists(UNITS, min_size=1))
+@example([1, 1_999_999])
+@example([0, 0])
+def test_shares_of_a_whole(units):
+    money = pl.Series([Decimal(f"{each}e-9") for each in units], dtype=MONEY)
+    exact = exact_units(money)
+    assert exact.tolist() == units
+    whole = sum(units)
+    expected = [float(rounded(Fraction(each, whole), 6)) if whole else None for each in units]
+    assert shares(exact, whole).to_list() == expected

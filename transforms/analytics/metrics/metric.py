@@ -34,6 +34,9 @@ class Source(Enum):
     FUNNELS = auto()
     """Of a shard of sessions or users that tells of funnels, `funnels.FunnelCounts`."""
 
+    CARTS = auto()
+    """Of a user shard, `carts.cart_lines` with `category_lvl_1`."""
+
     HISTORY = auto()
     """Of a user shard whose history is kept, `history.user_history`."""
 

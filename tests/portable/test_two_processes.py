@@ -13,6 +13,7 @@ from tests.pipelines.running import arguments, contents, published
 from tests.portable.conftest import SHARDS
 from tests.portable.test_prism import run_on_prism, worker_pool  # noqa: F401
 from transforms.columnar.product_codes import PRODUCT_CODE
+from transforms.ingest.session_keys import SESSION_KEY
 from transforms.schema import TABLES_BY_NAME
 from transforms.shuffle import sizing
 from transforms.shuffle.stores import InlineStore, SpillStore
@@ -66,7 +67,7 @@ def test_events_that_arrive_as_others_are_not_published(files, tmp_path, monkeyp
 
     def read_others(self, payloads):
         frame = read(self, payloads)
-        if PRODUCT_CODE in frame.columns:
+        if {PRODUCT_CODE, *SESSION_KEY} <= set(frame.columns):
             frame = frame.with_columns(pl.col(PRODUCT_CODE).shuffle(seed=1))
         return frame
 

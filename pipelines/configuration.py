@@ -24,6 +24,7 @@ from transforms.schema.values import EVENT_TYPES
 
 _NAME: Final = "[a-z0-9_]{1,60}"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_WINDOWS: Final = {"session": None, "user": 7 * _SECONDS["d"]}
 _MOST_BYTES: Final = 1_000_000
 _FILTER_KEYS: Final = ("event", *funnels.PRODUCT_PROPERTIES, "price_min", "price_max")
 _PRICES_END: Final = 10**20
@@ -262,7 +263,7 @@ def _read_funnel(table: _Table) -> Funnel:
         scope=cast(funnels.Scope, scope),
         hold=table.some_of("hold", funnels.PRODUCT_PROPERTIES),
         order=cast(funnels.Order, order),
-        window=_read_window(table),
+        window=_read_window(table, _WINDOWS[scope]),
         breakdowns=table.some_of("breakdown", funnels.BREAKDOWNS),
         exclusions=exclusions,
     )
@@ -315,9 +316,9 @@ def _read_filter(table: _Table) -> EventFilter:
     )
 
 
-def _read_window(table: _Table) -> int | None:
+def _read_window(table: _Table, default: int | None) -> int | None:
     if "window" not in table.values:
-        return None
+        return default
     expected = f"a whole number with s, m, h or d, up to {MOST_DAYS}d; for example 7d"
     text = table.text("window", "[1-9][0-9]{0,9}[smhd]", expected)
     seconds = int(text[:-1]) * _SECONDS[text[-1]]

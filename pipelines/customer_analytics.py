@@ -17,7 +17,6 @@ import polars as pl
 from transforms.analytics.shard_keys import session_shard_key
 from transforms.shuffle.partition import GroupFrames
 from transforms.steps.catalogue import BuildCatalogue
-from transforms.steps.funnels import KeepValues
 from transforms.steps.metrics import AddPartials, BuildMetrics
 from transforms.steps.parse import Parse
 from transforms.steps.plan import Plan
@@ -39,9 +38,8 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
     suspects = parsed.events | "FindSuspects" >> FindSuspects(plan, by_session)
     sessions = by_session | "Sessions" >> ProcessSessions(plan, suspects, parsed.few_rejected)
     catalogue = sessions.products | "Catalogue" >> BuildCatalogue(plan)
-    kept_values = sessions.partials | "KeepValues" >> KeepValues(plan)
     users = sessions.by_user | "Users" >> BuildUsers(
-        plan, sessions.dates, sessions.exposures, catalogue.payloads, kept_values
+        plan, sessions.dates, sessions.exposures, catalogue.payloads, sessions.partials
     )
     partials = (
         (sessions.partials, users.partials)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Final, Literal, get_args
 
-Scope = Literal["session"]
+Scope = Literal["session", "user"]
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 """What takes the steps."""
@@ -31,7 +31,15 @@ START_BREAKDOWNS: Final = ("product_id", "brand", *CATEGORY_COLUMNS, *PERIOD_BRE
 SESSION_BREAKDOWNS: Final = ("session_quality_tier", "session_length_bucket")
 """What the session of that event says."""
 
-BREAKDOWNS: Final = (*START_BREAKDOWNS, *SESSION_BREAKDOWNS)
+USER_BREAKDOWNS: Final = (
+    "rfm_segment",
+    "activity_status",
+    "customer_lifecycle_stage",
+    "order_lifecycle_stage",
+)
+"""What the user is at last."""
+
+BREAKDOWNS: Final = (*START_BREAKDOWNS, *SESSION_BREAKDOWNS, *USER_BREAKDOWNS)
 
 OVERALL: Final = "overall"
 """The breakdown that every funnel has, of the one value `ALL`."""
@@ -132,11 +140,39 @@ class Funnel:
     exclusions: tuple[Exclusion, ...] = ()
 
     @property
+    def asks_for(self) -> frozenset[str]:
+        """What it must know of events beside their time and type.
+
+        Any of `price`, `product_code` (for all that events say of their products) and the
+        `SESSION_BREAKDOWNS`.
+        """
+        filters = [step.filter for step in self.steps]
+        filters += [exclusion.filter for exclusion in self.exclusions]
+        of_product = any(each.properties for each in filters) or bool(self.hold)
+        of_product |= any(
+            name in START_BREAKDOWNS and name not in PERIOD_BREAKDOWNS for name in self.breakdowns
+        )
+        has_price = any(
+            bound is not None for each in filters for bound in (each.price_min, each.price_max)
+        )
+        asked = {name for name in self.breakdowns if name in SESSION_BREAKDOWNS}
+        if of_product:
+            asked.add("product_code")
+        if has_price:
+            asked.add("price")
+        return frozenset(asked)
+
+    @property
+    def user_breakdowns(self) -> tuple[str, ...]:
+        """The breakdowns by what its users are."""
+        return tuple(name for name in self.breakdowns if name in USER_BREAKDOWNS)
+
+    @property
     def begins_with_a_view(self) -> bool:
         """Whether every session with a view, and no other, takes the first step."""
         first = self.steps[0].filter
         is_whole = not self.hold and self.order != "unordered"
-        return is_whole and first == EventFilter(("view",))
+        return self.scope == "session" and is_whole and first == EventFilter(("view",))
 
 
 _SHOP: Final = tuple(Step(name, EventFilter((name,))) for name in ("view", "cart", "purchase"))

@@ -115,3 +115,8 @@ class Rules:
     def has_selling(self) -> bool:
         """Whether there are tables of what sells."""
         return "selling" not in self.without
+
+    @property
+    def has_user_funnels(self) -> bool:
+        """Whether users are followed beyond their sessions."""
+        return self.has_selling and any(funnel.scope == "user" for funnel in self.funnels)

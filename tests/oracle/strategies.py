@@ -688,17 +688,21 @@ BROKEN_DOWN_BY = (
     "month",
     "session_quality_tier",
     "session_length_bucket",
+    "rfm_segment",
+    "activity_status",
+    "customer_lifecycle_stage",
+    "order_lifecycle_stage",
 )
 
 
 @st.composite
-def configurations(draw: st.DrawFn, scopes: Sequence[str] = ("session",)) -> str:
+def configurations(draw: st.DrawFn) -> str:
     """The text of a configuration of one funnel or two."""
     lines: list[str] = []
     for number in range(draw(st.integers(1, 2))):
         order = draw(st.sampled_from(["ordered", "ordered", "strict", "unordered"]))
         lines += ["[[funnel]]", f'name = "f{number}"', f'order = "{order}"']
-        lines.append(f'scope = "{draw(st.sampled_from(scopes))}"')
+        lines.append(f'scope = "{draw(st.sampled_from(["session", "user"]))}"')
         for key, known in (("hold", HELD), ("breakdown", BROKEN_DOWN_BY)):
             chosen = draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
             lines.append(f"{key} = {chosen!r}")

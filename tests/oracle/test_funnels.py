@@ -239,3 +239,60 @@ class TestBreakdowns:
         tables = run(rows, config=shop('breakdown = ["brand"]'), most_values=2)
         found = steps(tables, "value", "entities", "users", breakdown="brand", step_number=1)
         assert found == [("(other)", 2, 1), ("a", 1, 1), ("d", 2, 1)]
+
+    def test_what_the_user_is_at_last(self, run):
+        rows = [
+            row(user_session="a"),
+            row(user_session="b"),
+            purchase(event_time=at(9), user_session="c"),
+            row(user_session="d", user_id="8"),
+        ]
+        keys = 'breakdown = ["customer_lifecycle_stage", "rfm_segment"]'
+        tables = run(rows, config=shop(keys))
+        names = ("value", "entities", "users")
+        of_stages = {"breakdown": "customer_lifecycle_stage", "step_number": 1}
+        assert steps(tables, *names, **of_stages) == [
+            ("First-Time Buyer", 2, 1),
+            ("Prospect", 1, 1),
+        ]
+        assert ("No RFM Score", 1, 1) in steps(tables, *names, breakdown="rfm_segment")
+
+
+class TestUsers:
+    def test_steps_are_taken_across_sessions(self, run):
+        rows = [
+            row(event_time=at(0), user_session="a"),
+            cart(event_time=at(days=1), user_session="b"),
+            purchase(event_time=at(days=6), user_session="c"),
+            purchase(event_time=at(days=6), user_session="c", user_id="8"),
+        ]
+        tables = run(rows, config=shop('scope = "user"'))
+        assert steps(tables, "entities", "users", "median_seconds") == [
+            (1, 1, 0),
+            (1, 1, 86_400),
+            (1, 1, 6 * 86_400),
+        ]
+
+    def test_a_window_of_seven_days_is_usual(self, run):
+        rows = [
+            row(event_time=at(0), user_session="a"),
+            cart(event_time=at(1, days=7), user_session="b"),
+        ]
+        tables = run(rows, config=shop('scope = "user"'))
+        assert steps(tables, "entities", "open_entities") == [(1, 0), (0, 0), (0, 0)]
+        tables = run(rows, config=shop('scope = "user"\nwindow = "8d"'))
+        assert steps(tables, "entities", "open_entities") == [(1, 1), (1, 1), (0, 0)]
+
+    def test_who_shares_a_session_is_counted_alone(self, run):
+        rows = [row(event_time=at(0)), cart(event_time=at(1), user_id="8")]
+        assert steps(run(rows, config=shop('scope = "user"')), "entities") == [1, 0, 0]
+        assert steps(run(rows, config=shop()), "entities") == [1, 1, 0]
+
+    def test_the_session_is_that_of_the_event_that_begins(self, run):
+        rows = [
+            row(event_time=at(0), user_session="short"),
+            *(row(event_time=at(9000 + 200 * n), user_session="long") for n in range(5)),
+        ]
+        tables = run(rows, config=shop('scope = "user"\nbreakdown = ["session_length_bucket"]'))
+        found = steps(tables, "value", breakdown="session_length_bucket", step_number=1)
+        assert found == ["Very Short (0-60s)"]  # the level was first reached there

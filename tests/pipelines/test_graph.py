@@ -30,11 +30,10 @@ STAGES = {
     """,
     "Sessions": "ProcessShards AddDates StoreDates",
     "Catalogue": "ShuffleProducts CombineProducts Start DescribeCatalogue",
-    "KeepValues": "Levels Add FindKeptValues",
     "Users": """
         ShuffleUsers CombineUsers StartBrackets BracketRanks FindRankCandidates
-        StartRanks ResolveRanks SendExposures UsersAndExposures GroupUsers DescribeUsers
-        Partials
+        StartRanks ResolveRanks FunnelPartials KeepValues SendExposures UsersAndExposures
+        GroupUsers DescribeUsers Partials
     """,
     "AllPartials": "",
     "AddPartials": "Add Store",
@@ -58,7 +57,7 @@ GROUPS = {
     "FindSuspects/ShuffleProductCodes": "the distinct (product, brand, category)s of each bundle",
     "FindSuspects/MergeAmbiguous": "few products, put together on the way",
     "FindSuspects/MergeBrands": "their brands, put together on the way",
-    "KeepValues/Add": "counts of funnels by value, added up on the way",
+    "Users/KeepValues/Add": "counts of funnels by value, added up on the way",
     "ShuffleEvents": "shuffle 1: every event, once",
     "Sessions/AddDates": "the first and the last date of each shard",
     "Catalogue/ShuffleProducts": "shuffle 2: sums by product of each session shard",

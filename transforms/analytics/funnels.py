@@ -6,7 +6,7 @@ and attempts are counted by what they are broken down by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final, cast
@@ -25,24 +25,33 @@ from transforms.columnar.funnel_kernels import (
     gather_steps,
     walk_steps,
 )
-from transforms.columnar.grouping import SECOND
+from transforms.columnar.grouping import SECOND, sort_groups
 from transforms.columnar.kernels import Flags, Integers, Numbers, Words
 from transforms.columnar.key_index import number_keys, rows_in_order
 from transforms.columnar.money import MONEY
-from transforms.columnar.product_codes import EncodedColumn
+from transforms.columnar.product_codes import PRODUCT_CODE, EncodedColumn, encoded_columns
 from transforms.funnels import (
     ALL,
     CATEGORY_COLUMNS,
+    MOST_STEPS,
     MOST_VALUES,
     NO_VALUE,
     OTHER_VALUES,
     OVERALL,
     PERIOD_BREAKDOWNS,
     SESSION_BREAKDOWNS,
+    USER_BREAKDOWNS,
     EventFilter,
     Funnel,
 )
-from transforms.schema import EVENT_TYPES, MONEY_SCALE, Period
+from transforms.ingest.batch import EVENT_TYPE
+from transforms.schema import (
+    EVENT_TYPES,
+    LENGTH_BUCKETS,
+    MONEY_SCALE,
+    QUALITY_TIERS,
+    Period,
+)
 
 _DAY: Final = 86_400 * SECOND
 
@@ -84,6 +93,38 @@ USER_LEVELS: Final = pl.Schema(
 """Columns of the levels of users, as they meet by user."""
 
 
+ATTEMPTS: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "funnel": pl.Int64(),
+        "level": pl.Int64(),
+        "open_until": pl.Int64(),
+        **{f"wait_{step}": pl.Int64() for step in range(2, MOST_STEPS + 1)},
+    }
+)
+"""Columns of the attempts of entities, as they meet by user where funnels need what users are.
+
+`open_until` is as in `LEVELS`; of steps that a funnel does not have the seconds are 0.
+"""
+
+FUNNEL_EVENTS: Final = pl.Schema(
+    {
+        "user_id": pl.Int64(),
+        "event_time": pl.Datetime("us", "UTC"),
+        "event_type": EVENT_TYPE,
+        "price": MONEY,
+        "event_id": pl.UInt64(),
+        "session_quality_tier": pl.Enum(QUALITY_TIERS),
+        "session_length_bucket": pl.Enum(LENGTH_BUCKETS),
+        PRODUCT_CODE: pl.UInt32(),
+    }
+)
+"""Columns of events that meet by user; of `event_id` the first 16 digits, which only part ties.
+
+What no funnel asks for is the same in all rows, and so takes no room.
+"""
+
+
 @dataclass(frozen=True)
 class FunnelCounts:
     """What is counted of a shard.
@@ -100,16 +141,18 @@ class FunnelCounts:
 
 
 @dataclass(frozen=True)
-class SessionFunnels:
-    """What a session shard tells of funnels.
+class FollowedFunnels:
+    """What the entities of a shard tell of funnels.
 
     Attributes:
         counts: What it can count; no users, who may be in several shards.
         user_levels: A `USER_LEVELS` frame.
+        attempts: An `ATTEMPTS` frame, of funnels that are broken down by what users are.
     """
 
     counts: FunnelCounts
     user_levels: pl.DataFrame
+    attempts: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -138,8 +181,8 @@ def session_funnels(
     ids: npt.NDArray[np.uint8],
     funnels: Sequence[Funnel],
     timeout_seconds: int,
-) -> SessionFunnels:
-    """Follow the sessions of a shard through all funnels.
+) -> FollowedFunnels:
+    """Follow the sessions of a shard through the funnels of scope `session`.
 
     Args:
         shard: The sessions.
@@ -149,11 +192,13 @@ def session_funnels(
         timeout_seconds: The longest gap within a session.
     """
     events = FunnelEvents(shard.events, products, ids.view(np.uint64))
-    levels, waits, users = [LEVELS.to_frame()], [WAITS.to_frame()], [USER_LEVELS.to_frame()]
+    following = _Following()
     sessions = shard.events["session_index"].to_numpy()
     ends = shard.sessions["session_end_time"].to_physical().to_numpy()
     users_of_sessions = shard.sessions["user"].to_numpy()
     for place, funnel in enumerate(funnels):
+        if funnel.scope != "session":
+            continue
         found = attempts(funnel, events, sessions)
         at = sessions[found.start]
         if funnel.window is None:
@@ -161,17 +206,141 @@ def session_funnels(
         else:
             until = events.times[found.start] + funnel.window * SECOND
         entities = _entities(funnel, found, users_of_sessions[at], until)
-        for breakdown, values in _values(funnel, events, shard, found.start):
-            told = entities if values is None else entities.with_columns(values.alias("value"))
-            levels.append(_counted(told, place, breakdown, LEVELS))
-            users.append(_levels_of_users(told, place, breakdown))
-            for step in range(2, len(funnel.steps) + 1):
-                reached = told.filter(pl.col("level") >= step).with_columns(
-                    pl.lit(step, pl.Int64).alias("step"), pl.col(f"wait_{step}").alias("seconds")
-                )
-                waits.append(_counted(reached, place, breakdown, WAITS))
-    counts = FunnelCounts(pl.concat(levels), pl.concat(waits), USERS.to_frame())
-    return SessionFunnels(counts, pl.concat(users))
+        of_session = shard.sessions.select(SESSION_BREAKDOWNS)[at]
+        following.add(place, funnel, entities, _values(funnel, events, of_session, found.start))
+    return following.done()
+
+
+def funnel_events(
+    shard: Sessions,
+    products: Mapping[str, EncodedColumn],
+    ids: npt.NDArray[np.uint8],
+    funnels: Sequence[Funnel],
+) -> pl.DataFrame:
+    """The events of a session shard that funnels of scope `user` look at.
+
+    Args:
+        shard: The sessions.
+        products: What `shard.events` say of their products.
+        ids: The `event_ids` of `shard.events`.
+        funnels: The funnels.
+
+    Returns:
+        A `FUNNEL_EVENTS` frame.
+    """
+    of_users = [funnel for funnel in funnels if funnel.scope == "user"]
+    events = FunnelEvents(shard.events, products, ids.view(np.uint64))
+    takes_part = np.zeros(shard.events.height, np.bool_)
+    for funnel in of_users:
+        takes_part |= _takes_part(funnel, events, event_masks(funnel, events))
+    rows = np.flatnonzero(takes_part)
+    sent = shard.events[rows]
+    of_session = shard.sessions.select(SESSION_BREAKDOWNS)[sent["session_index"]]
+    asked = {name for funnel in of_users for name in funnel.asks_for}
+    same = {
+        "price": pl.lit(0),
+        PRODUCT_CODE: pl.col(PRODUCT_CODE).first(),
+        **{name: pl.col(name).first() for name in SESSION_BREAKDOWNS},
+    }
+    return (
+        sent.hstack(of_session)
+        .with_columns(event_id=pl.Series(_numbers_of_digits(events.ids[rows, :2])))
+        .with_columns(
+            expression.alias(name) for name, expression in same.items() if name not in asked
+        )
+        .select(pl.col(name).cast(kind) for name, kind in FUNNEL_EVENTS.items())
+    )
+
+
+def _numbers_of_digits(words: Words) -> Words:
+    """The numbers that 16 hexadecimal digits write, lower-case ASCII in two words each (SWAR)."""
+    digits = words.byteswap()  # the first digit in the highest byte
+    digits = (digits & np.uint64(0x0F0F0F0F0F0F0F0F)) + np.uint64(9) * (
+        digits >> np.uint64(6) & np.uint64(0x0101010101010101)
+    )
+    digits = (digits | digits >> np.uint64(4)) & np.uint64(0x00FF00FF00FF00FF)
+    digits = (digits | digits >> np.uint64(8)) & np.uint64(0x0000FFFF0000FFFF)
+    digits = (digits | digits >> np.uint64(16)) & np.uint64(0x00000000FFFFFFFF)
+    numbers: Words = digits[:, 0] << np.uint64(32) | digits[:, 1]
+    return numbers
+
+
+def user_funnels(sent: pl.DataFrame, funnels: Sequence[Funnel]) -> FollowedFunnels:
+    """Follow the users of a shard through the funnels of scope `user`.
+
+    Args:
+        sent: `funnel_events` of all session shards, of these users.
+        funnels: The funnels.
+    """
+    numbers, firsts = number_keys(sent["user_id"].to_numpy())
+    order, ends = rows_in_order(numbers, len(firsts))
+    sort_groups(ends, sent["event_time"].to_physical().to_numpy(), order)
+    rows = sent[order]
+    # As bytes that compare as the texts do.
+    ids = rows["event_id"].to_numpy().byteswap().reshape(-1, 1)
+    events = FunnelEvents(rows, encoded_columns(rows[PRODUCT_CODE].to_numpy()), ids)
+    users = rows["user_id"].to_numpy()
+    following = _Following()
+    for place, funnel in enumerate(funnels):
+        if funnel.scope != "user" or funnel.window is None:
+            continue
+        found = attempts(funnel, events, numbers[order])
+        until = events.times[found.start] + funnel.window * SECOND
+        entities = _entities(funnel, found, users[found.start], until)
+        of_session = rows.select(SESSION_BREAKDOWNS)[found.start]
+        following.add(place, funnel, entities, _values(funnel, events, of_session, found.start))
+    return following.done()
+
+
+class _Following:
+    """Gathers what is counted of funnels, one after the other."""
+
+    def __init__(self) -> None:
+        self._levels, self._waits = [LEVELS.to_frame()], [WAITS.to_frame()]
+        self._users, self._attempts = [USER_LEVELS.to_frame()], [ATTEMPTS.to_frame()]
+
+    def add(
+        self,
+        place: int,
+        funnel: Funnel,
+        entities: pl.DataFrame,
+        values: Iterable[tuple[str, pl.Series | None]],
+    ) -> None:
+        """Count the entities of a funnel by the values of its breakdowns, None for `overall`."""
+        for breakdown, of_entities in values:
+            told = entities
+            if of_entities is not None:
+                told = entities.with_columns(of_entities.alias("value"))
+            levels, waits = _level_and_wait_counts(told, place, funnel, breakdown)
+            self._levels.append(levels)
+            self._waits.append(waits)
+            self._users.append(_levels_of_users(told, place, breakdown))
+        if funnel.user_breakdowns:
+            missing = [name for name in ATTEMPTS if name not in (*entities.columns, "funnel")]
+            self._attempts.append(
+                entities.with_columns(
+                    pl.lit(place, pl.Int64).alias("funnel"),
+                    *(pl.lit(0, pl.Int64).alias(name) for name in missing),
+                ).select(pl.col(name).cast(kind) for name, kind in ATTEMPTS.items())
+            )
+
+    def done(self) -> FollowedFunnels:
+        """What was gathered."""
+        counts = FunnelCounts(pl.concat(self._levels), pl.concat(self._waits), USERS.to_frame())
+        return FollowedFunnels(counts, pl.concat(self._users), pl.concat(self._attempts))
+
+
+def _level_and_wait_counts(
+    told: pl.DataFrame, place: int, funnel: Funnel, breakdown: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Entities by level, and by their seconds to each step: a `LEVELS` and a `WAITS` frame."""
+    waits = [WAITS.to_frame()]
+    for step in range(2, len(funnel.steps) + 1):
+        reached = told.filter(pl.col("level") >= step).with_columns(
+            pl.lit(step, pl.Int64).alias("step"), pl.col(f"wait_{step}").alias("seconds")
+        )
+        waits.append(_counted(reached, place, breakdown, WAITS))
+    return _counted(told, place, breakdown, LEVELS), pl.concat(waits)
 
 
 def _entities(
@@ -254,12 +423,9 @@ def attempts(funnel: Funnel, events: FunnelEvents, owners: Numbers) -> Furthest:
 
 def _grouped(funnel: Funnel, events: FunnelEvents, masks: Masks, owners: Numbers) -> Grouped:
     """The events that take part, by entity."""
-    takes_part = np.ones(len(masks), np.bool_) if funnel.order == "strict" else masks != 0
-    held = [_column(events, name).numbers for name in funnel.hold]
-    for numbers in held:
-        takes_part &= numbers >= 0
-    order = np.flatnonzero(takes_part).astype(np.uint32)
-    if held:
+    order = np.flatnonzero(_takes_part(funnel, events, masks)).astype(np.uint32)
+    if funnel.hold:
+        held = [_column(events, name).numbers for name in funnel.hold]
         keys, firsts = number_keys(owners[order], *(column[order] for column in held))
         places, ends = rows_in_order(keys, len(firsts))
         order = order[places]
@@ -268,6 +434,14 @@ def _grouped(funnel: Funnel, events: FunnelEvents, masks: Masks, owners: Numbers
         ends = np.append(np.flatnonzero(of_rows[1:] != of_rows[:-1]) + 1, len(order))
         ends = ends[: len(order)].astype(np.int64)
     return Grouped(order, ends, events.times, masks, events.ids)
+
+
+def _takes_part(funnel: Funnel, events: FunnelEvents, masks: Masks) -> Flags:
+    """Which events an entity's attempts are made of."""
+    takes_part = np.ones(len(masks), np.bool_) if funnel.order == "strict" else masks != 0
+    for name in funnel.hold:
+        takes_part &= _column(events, name).numbers >= 0
+    return takes_part
 
 
 def event_masks(funnel: Funnel, events: FunnelEvents) -> Masks:
@@ -328,17 +502,24 @@ def _column(events: FunnelEvents, name: str) -> EncodedColumn:
 
 
 def _values(
-    funnel: Funnel, events: FunnelEvents, shard: Sessions, starts: Numbers
+    funnel: Funnel, events: FunnelEvents, of_session: pl.DataFrame, starts: Numbers
 ) -> Iterator[tuple[str, pl.Series | None]]:
     """The values of the breakdowns for attempts that begin with events; None of `overall`.
 
-    They become text only when they are counted.
+    They become text only when they are counted; what users are is known later.
+
+    Args:
+        funnel: The funnel.
+        events: The events.
+        of_session: The `SESSION_BREAKDOWNS` of the sessions that attempts begin in.
+        starts: The rows of the events that they begin with.
     """
     yield OVERALL, None
     for breakdown in funnel.breakdowns:
+        if breakdown in USER_BREAKDOWNS:
+            continue
         if breakdown in SESSION_BREAKDOWNS:
-            sessions = shard.events["session_index"].to_numpy()[starts]
-            yield breakdown, shard.sessions[breakdown].gather(sessions)
+            yield breakdown, of_session[breakdown]
         elif breakdown in PERIOD_BREAKDOWNS:
             dates = events.rows["event_time"].gather(starts).dt.date()
             yield breakdown, period_starts(dates, cast(Period, breakdown))
@@ -390,21 +571,50 @@ def with_other_values(counts: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     ).select(counts.columns)
 
 
-def user_counts(user_levels: pl.DataFrame, kept: pl.DataFrame) -> FunnelCounts:
-    """What is counted of the users of a shard.
+def user_counts(
+    user_levels: pl.DataFrame,
+    attempted: pl.DataFrame,
+    users: pl.DataFrame,
+    funnels: Sequence[Funnel],
+    kept: pl.DataFrame,
+) -> FunnelCounts:
+    """What is counted of the users of a shard when all of them are known.
 
     Args:
-        user_levels: `USER_LEVELS` frames of all session shards, of these users.
-        kept: `kept_values` of all session shards.
+        user_levels: `USER_LEVELS` frames of all shards, of these users.
+        attempted: `ATTEMPTS` frames of the same.
+        users: The users: `user_id` and the `USER_BREAKDOWNS`.
+        funnels: The funnels.
+        kept: `kept_values` of all shards.
     """
     told = with_other_values(
         user_levels.with_columns(pl.col("breakdown", "value").cast(pl.String)), kept
     )
-    users = (
-        told.group_by("user_id", *VALUE_KEYS)
-        .agg(pl.col("level").max())
-        .group_by(*VALUE_KEYS, "level")
+    highest = told.group_by("user_id", *VALUE_KEYS).agg(pl.col("level").max())
+    levels, waits, counted = [LEVELS.to_frame()], [WAITS.to_frame()], [_users_by_level(highest)]
+    for place, funnel in enumerate(funnels):
+        for breakdown in funnel.user_breakdowns:
+            values = users.select("user_id", pl.col(breakdown).alias("value"))
+            entities = attempted.filter(pl.col("funnel") == place).drop("funnel")
+            found = _level_and_wait_counts(
+                entities.join(values, on="user_id", how="left"), place, funnel, breakdown
+            )
+            levels.append(found[0])
+            waits.append(found[1])
+            of_all = highest.filter(
+                pl.col("funnel") == place, pl.col("breakdown") == OVERALL
+            ).select("user_id", "funnel", "level", pl.lit(breakdown).alias("breakdown"))
+            by_value = of_all.join(values, on="user_id", how="left").with_columns(
+                pl.col("value").cast(pl.String).fill_null(NO_VALUE)
+            )
+            counted.append(_users_by_level(by_value))
+    return FunnelCounts(pl.concat(levels), pl.concat(waits), pl.concat(counted))
+
+
+def _users_by_level(highest: pl.DataFrame) -> pl.DataFrame:
+    """A `USERS` frame of users by their highest level."""
+    return (
+        highest.group_by(*VALUE_KEYS, "level")
         .agg(pl.len().cast(pl.Int64).alias("users"))
         .select(USERS.names())
     )
-    return FunnelCounts(LEVELS.to_frame(), WAITS.to_frame(), users)

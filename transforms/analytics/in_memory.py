@@ -130,7 +130,7 @@ def tables_of_batch(
             _cut_all(_joined(by_user), user_shards),
             UserFacts.of(rules, calendar),
             found,
-            kept_values(pl.concat([LEVELS.to_frame(), *partials["funnel_levels"]])),
+            partials["funnel_levels"],
         )
         tables |= users.tables
         for name, frames in users.partials.items():
@@ -170,7 +170,7 @@ class _Users(NamedTuple):
 
 
 def _tables_of_users(
-    shards: list[Frames], facts: UserFacts, found: Catalogue, kept: pl.DataFrame
+    shards: list[Frames], facts: UserFacts, found: Catalogue, levels: list[pl.DataFrame]
 ) -> _Users:
     tables: dict[str, list[pl.DataFrame]] = defaultdict(list)
     partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
@@ -191,11 +191,13 @@ def _tables_of_users(
         of_all["totals"]["first_purchase_date"].max(),  # type: ignore[arg-type] # a date
         scoring(of_all, brackets, _joined(candidates)),
         found,
-        kept,
+        kept_values(pl.concat([LEVELS.to_frame(), *levels, *partials["funnel_levels"]])),
     )
     purchases = []
     for frames, shard in zip(shards, combined, strict=True):
-        described = describe_shard(frames | {"users": shard.users, "days": shard.days}, ranked)
+        described = describe_shard(
+            frames | {"users": shard.users, "days": shard.days} | shard.funnels, ranked
+        )
         _append(tables, described.tables)
         _append(partials, described.partials)
         require_no_failures(described.failures)

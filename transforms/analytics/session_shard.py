@@ -12,7 +12,7 @@ from transforms.analytics.carts import cart_sessions
 from transforms.analytics.catalogue import ProductSums
 from transforms.analytics.category_exposures import category_exposures, product_purchases
 from transforms.analytics.cleaning import clean
-from transforms.analytics.funnels import session_funnels
+from transforms.analytics.funnels import funnel_events, session_funnels
 from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
@@ -41,7 +41,7 @@ class SuspectProducts:
     many_categories: ProductFlags
 
 
-BY_USER: Final = ("user_days", "user_sessions", "orders")
+BY_USER: Final = ("user_days", "user_sessions", "orders", "funnel_events")
 """Frames that meet by user when users are combined."""
 
 EXPOSURES_BY_USER: Final = (
@@ -50,6 +50,7 @@ EXPOSURES_BY_USER: Final = (
     "basket_events",
     "cart_sessions",
     "user_levels",
+    "attempts",
 )
 """Frames that meet the users only when these are described."""
 
@@ -102,7 +103,7 @@ def session_shard(
     bought = ordered_purchases(cut, described["product_id"], rules.order_gap_seconds)
     ids = event_ids(cut.events, cut.user_sessions)
     partials = dict(partials_of(Source.SESSIONS, cut, rules))
-    of_selling = {}
+    of_selling: Frames = {}
     if rules.has_selling:
         baskets = basket_events(cut, bought, shard)
         told = session_funnels(cut, described, ids, rules.funnels, rules.session_timeout_seconds)
@@ -111,7 +112,10 @@ def session_shard(
             "basket_events": baskets,
             "cart_sessions": cart_sessions(cut, baskets),
             "user_levels": told.user_levels,
+            "attempts": told.attempts,
         }
+    if rules.has_user_funnels:
+        of_selling["funnel_events"] = funnel_events(cut, described, ids, rules.funnels)
     orders = find_orders(cut, bought)
     return SessionShard(
         [event_table(cut, described, ids), session_table(cut)],

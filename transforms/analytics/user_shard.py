@@ -13,7 +13,13 @@ from transforms.analytics.calendar import Calendar
 from transforms.analytics.carts import CART_SESSIONS, cart_lines, cart_table, with_categories
 from transforms.analytics.catalogue import Catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
-from transforms.analytics.funnels import USER_LEVELS, user_counts
+from transforms.analytics.funnels import (
+    ATTEMPTS,
+    FUNNEL_EVENTS,
+    USER_LEVELS,
+    user_counts,
+    user_funnels,
+)
 from transforms.analytics.history import (
     HistoryRules,
     broken_validity,
@@ -95,6 +101,7 @@ class CombinedShard:
         days: The `HISTORY_DAYS` of `combine_user_days`; only those with a purchase where no history
             is made.
         states: What its buyers had bought, at every snapshot.
+        funnels: `levels_of_users` and `attempts_of_users` of funnels that follow users.
         tables: Rows of fct_orders and fct_user_days.
         partials: Partial aggregates, by name.
         failures: How many rows break a rule.
@@ -103,6 +110,7 @@ class CombinedShard:
     users: pl.DataFrame
     days: pl.DataFrame
     states: PurchaseStates
+    funnels: Frames
     tables: Frames
     partials: Frames
     failures: Failures
@@ -123,12 +131,19 @@ def combine_shard(frames: Mapping[str, pl.DataFrame], facts: UserFacts) -> Combi
     tables = {}
     if "time" not in rules.without:
         tables = {"fct_orders": order_table(orders), "fct_user_days": user_day_table(days)}
+    partials = dict(partials_of(Source.USER_DAYS, UserDays(days, facts.calendar), rules))
+    funnels: Frames = {}
+    if rules.has_user_funnels:
+        told = user_funnels(frames.get("funnel_events", FUNNEL_EVENTS.to_frame()), rules.funnels)
+        partials |= dict(partials_of(Source.FUNNELS, told.counts, rules))
+        funnels = {"levels_of_users": told.user_levels, "attempts_of_users": told.attempts}
     return CombinedShard(
         users,
         (days if rules.has_history else days.filter(pl.col("purchases") > 0)).select(HISTORY_DAYS),
         purchase_states(days, facts.snapshots.dates, rules.frequency_unit),
+        funnels,
         tables,
-        dict(partials_of(Source.USER_DAYS, UserDays(days, facts.calendar), rules)),
+        partials,
         {("fct_sessions", "user_in_dim_users"): users_without_events(users, sessions)},
     )
 
@@ -179,7 +194,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     """Describe the users of a shard.
 
     Args:
-        frames: "users" and "days" of `combine_shard`, and those of
+        frames: "users", "days" and `funnels` of `combine_shard`, and those of
             `session_shard.EXPOSURES_BY_USER` that there are.
         facts: What is known of all users.
     """
@@ -199,8 +214,14 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     tables = {"dim_users": user_table(described), "dim_user_rfm": rfm_table(buyers)}
     partials = dict(partials_of(Source.USERS, shard, rules))
     if rules.has_selling:
-        levels = frames.get("user_levels", USER_LEVELS.to_frame())
-        partials |= dict(partials_of(Source.FUNNELS, user_counts(levels, facts.kept_values), rules))
+        counts = user_counts(
+            _both(frames, "user_levels", "levels_of_users", USER_LEVELS),
+            _both(frames, "attempts", "attempts_of_users", ATTEMPTS),
+            shard.users,
+            rules.funnels,
+            facts.kept_values,
+        )
+        partials |= dict(partials_of(Source.FUNNELS, counts, rules))
         lines = with_categories(cart_lines(shard.basket_events, calendar.last), facts.catalogue)
         names = frames.get("cart_sessions", CART_SESSIONS.to_frame())
         tables["fct_carts"] = cart_table(lines, names)
@@ -224,3 +245,11 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     if rules.has_clv:
         purchases = purchase_histories(frames["days"], buyers.select("user_id", "rfm_segment"))
     return DescribedShard(purchases, tables, partials, failures)
+
+
+def _both(
+    frames: Mapping[str, pl.DataFrame], of_sessions: str, of_users: str, schema: pl.Schema
+) -> pl.DataFrame:
+    """What funnels of either scope tell of the users of a shard."""
+    found = (frames[name] for name in (of_sessions, of_users) if name in frames)
+    return pl.concat([schema.to_frame(), *found])

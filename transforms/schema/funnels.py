@@ -33,9 +33,9 @@ METRICS_FUNNELS = Table(
         required(
             "value",
             STRING,
-            "Value of the event that begins the attempt, or of its session: all for overall; "
-            "(none) for NULL; (other) for all but the 1,000 values with most entities, of equal "
-            "ones the smaller text.",
+            "Value of the event that begins the attempt, of its session, or of the user as of the "
+            "end of the data: all for overall; (none) for NULL; (other) for all but the 1,000 "
+            "values with most entities, of equal ones the smaller text.",
         ),
         required("step_number", INT64, "Number of the step, from 1.", minimum=1),
         required(
@@ -43,9 +43,9 @@ METRICS_FUNNELS = Table(
         ),
         count(
             "entities",
-            "Sessions, or (session, held values), that got to this step or further.",
+            "Sessions or users, or those and held values, that got to this step or further.",
         ),
-        count("users", "Distinct users of their sessions."),
+        count("users", "Distinct users of them; of a session that of fct_sessions."),
         count(
             "open_entities",
             "Those of them that are not through and may go on after as_of: the window of the "

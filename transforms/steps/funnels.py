@@ -1,4 +1,4 @@
-"""Between the second and the third stage: which values funnels are broken down by."""
+"""Within the third stage: which values funnels are broken down by."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FindKeptValues(beam.DoFn):
 
 
 class KeepValues(beam.PTransform[Any, Any]):
-    """PCollection[NamedFrame] of the sessions' partial aggregates → PCollection[Payload].
+    """PCollection[NamedFrame] of partial aggregates of all entities → PCollection[Payload].
 
     Which values have most entities is known only of all, and needed where users are counted, of
     whom one may have several of the others.

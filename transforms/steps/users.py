@@ -45,7 +45,7 @@ from transforms.shuffle.stores import (
 )
 from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
-from transforms.steps.funnels import read_kept_values
+from transforms.steps.funnels import KeepValues, read_kept_values
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import read_calendar
@@ -120,6 +120,7 @@ class CombineUsers(beam.DoFn):
         kept = {"users": combined.users}
         if self._rules.has_history or self._rules.has_clv:
             kept["days"] = combined.days
+        kept |= combined.funnels
         for payload in store_frames(self._store, kept):
             yield shard, payload
 
@@ -278,7 +279,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
         exposures: The frames of `EXPOSURES_BY_USER`; they meet the users only when these are
             described, and so are sent once.
         catalogue: Payloads of the catalogue.
-        kept_values: `KeepValues` of all session shards.
+        partials: Partial aggregates of all session shards.
     """
 
     def __init__(
@@ -287,10 +288,10 @@ class BuildUsers(beam.PTransform[Any, Any]):
         dates: beam.PCollection[Payload],
         exposures: beam.PCollection[NamedFrame],
         catalogue: beam.PCollection[Payload],
-        kept_values: beam.PCollection[Payload],
+        partials: beam.PCollection[NamedFrame],
     ) -> None:
         super().__init__()
-        self._kept_values = kept_values
+        self._partials = partials
         self._plan = plan
         self._dates = dates
         self._exposures = exposures
@@ -317,6 +318,11 @@ class BuildUsers(beam.PTransform[Any, Any]):
         exposures = self._exposures | "SendExposures" >> SendFrames(
             plan.user_levels, by_user, store
         )
+        kept_values = (
+            (self._partials, combined[CombineUsers.PARTIALS])
+            | "FunnelPartials" >> beam.Flatten()
+            | "KeepValues" >> KeepValues(plan)
+        )
         described = (
             (combined.users, exposures)
             | "UsersAndExposures" >> beam.Flatten()
@@ -327,7 +333,7 @@ class BuildUsers(beam.PTransform[Any, Any]):
                 AsIter(ranks),
                 dates,
                 AsIter(self._catalogue),
-                AsIter(self._kept_values),
+                AsIter(kept_values),
             ).with_outputs(DescribeUsers.PURCHASES, DescribeUsers.PARTIALS, main="tables")
         )
         return DescribedUserShards(

@@ -506,6 +506,7 @@ def test_downloads_are_the_tables(html, tables, open_report):
                 "data_quality",
                 "pipeline_runs",
                 "metrics_funnel",
+                "metrics_funnels-shop",
                 "metrics_rfm_grid",
                 "metrics_rfm_segments",
                 "metrics_user_segments-customer_lifecycle_stage",

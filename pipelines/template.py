@@ -128,7 +128,7 @@ def _image_problems(root: Path) -> Iterator[str]:
     bases = set(re.findall(r"\bpython:([\d.]+)-", text + (root / BUILD).read_text("utf-8")))
     if len(bases) != 1:
         yield f"{DOCKERFILE} and {BUILD}: Python {sorted(bases)}, but one is wanted"
-    for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
+    for image in re.findall(r"^(?:FROM |ARG \w+_IMAGE=)([^$\s]\S*)", text, re.MULTILINE):
         if ":" not in image or image.endswith(":latest"):
             yield f"{DOCKERFILE}: {image} is not pinned to a version"
 

@@ -59,6 +59,7 @@ def oracle_tables(
     frequency_unit: str = "items",
     history: str = "week",
     without_time: bool = False,
+    min_pair_baskets: int = 5,
     clv_holdout_days: int | None = None,
 ) -> dict[str, pa.Table]:
     """Every table of the contract by name, sorted by its key, columns in the contract's order.
@@ -95,6 +96,7 @@ def oracle_tables(
             "session_timeout_seconds": session_timeout_seconds,
             "cohort_observation_window_days": cohort_observation_window_days,
             "order_gap_seconds": order_gap_seconds,
+            "min_pair_baskets": min_pair_baskets,
             "frequency_unit": frequency_unit,
             "history": history,
         }.items():

@@ -38,7 +38,13 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
-from transforms.schema.selling import FCT_CARTS, METRICS_BRANDS, METRICS_CARTS, METRICS_PRODUCTS
+from transforms.schema.selling import (
+    FCT_CARTS,
+    METRICS_BRANDS,
+    METRICS_CARTS,
+    METRICS_PRODUCT_PAIRS,
+    METRICS_PRODUCTS,
+)
 from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
@@ -55,6 +61,7 @@ from transforms.schema.values import (
     ACTIVE_WINDOW_DAYS,
     ACTIVITIES,
     ACTIVITY_STATUSES,
+    BASKETS_BY,
     BRACKETS_UP_TO,
     CART_PERIODS,
     CART_RECOVERY_DAYS,
@@ -85,6 +92,7 @@ from transforms.schema.values import (
     MEDIUM_TIER_UP_TO,
     MIGRATION_DIMENSIONS,
     MIGRATION_PERIODS,
+    MOST_BASKET_PRODUCTS,
     NEW_CUSTOMER,
     NO_RFM_SEGMENT,
     NULL_WORD_COLUMNS,
@@ -111,6 +119,7 @@ __all__ = [
     "ACTIVE_WINDOW_DAYS",
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
+    "BASKETS_BY",
     "BRACKETS_UP_TO",
     "CART_PERIODS",
     "CART_RECOVERY_DAYS",
@@ -166,6 +175,7 @@ __all__ = [
     "METRICS_LIFECYCLE",
     "METRICS_PERIODS",
     "METRICS_PRODUCTS",
+    "METRICS_PRODUCT_PAIRS",
     "METRICS_REPEAT_PURCHASE",
     "METRICS_RFM_GRID",
     "METRICS_RFM_SEGMENTS",
@@ -177,6 +187,7 @@ __all__ = [
     "MIGRATION_PERIODS",
     "MODEL_CLV",
     "MONEY_SCALE",
+    "MOST_BASKET_PRODUCTS",
     "NEW_CUSTOMER",
     "NO_RFM_SEGMENT",
     "NULL_WORDS",

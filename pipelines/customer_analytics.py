@@ -28,7 +28,10 @@ from transforms.steps.users import BuildUsers
 
 
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
-    """Build the graph: two shuffles, of the events by session and of what they add up to."""
+    """Build the graph: two shuffles, of the events by session and of what they add up to.
+
+    And a small one, of pairs of products.
+    """
     parsed = pipeline | "Parse" >> Parse(plan)
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
         plan.session_levels,

@@ -20,6 +20,7 @@ from transforms.steps.catalogue import BuildCatalogue
 from transforms.steps.metrics import AddPartials, BuildMetrics
 from transforms.steps.parse import Parse
 from transforms.steps.plan import Plan
+from transforms.steps.product_pairs import BuildProductPairs
 from transforms.steps.publish import Publish
 from transforms.steps.sessions import ProcessSessions
 from transforms.steps.suspects import FindSuspects
@@ -27,7 +28,10 @@ from transforms.steps.users import BuildUsers
 
 
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
-    """Build the graph: two shuffles, of the events by session and of what they add up to."""
+    """Build the graph: two shuffles, of the events by session and of what they add up to.
+
+    And a small one, of pairs of products.
+    """
     parsed = pipeline | "Parse" >> Parse(plan)
     by_session = parsed.events | "ShuffleEvents" >> GroupFrames(
         plan.session_levels,
@@ -57,6 +61,10 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> None:
         "Users": users.tables,
         "Metrics": metrics.tables,
     }
+    if plan.run.rules.has_selling:
+        tables["ProductPairs"] = sessions.pairs | "ProductPairs" >> BuildProductPairs(
+            plan, sessions.baskets
+        )
     if plan.run.rules.has_clv:
         # The libraries of its models are slow to import, so only here.
         from transforms.steps.lifetime_value import PredictLifetimeValue  # noqa: PLC0415

@@ -21,6 +21,7 @@ from transforms.rules import (
     HISTORIES,
     MOST_DAYS,
     MOST_EVENTS_PER_SESSION,
+    MOST_PAIR_BASKETS,
     MOST_SECONDS,
     TABLE_GROUPS,
     ClvOptions,
@@ -403,6 +404,15 @@ OPTIONS: tuple[Option, ...] = (
         **_whole(" of seconds", MOST_SECONDS, least=0),
     ),
     Option(
+        "min_pair_baskets",
+        "Rules",
+        "Fewest baskets of a pair",
+        "Baskets that two products must be in together, for a row of metrics_product_pairs.",
+        "20",
+        default=_RULES.min_pair_baskets,
+        **_whole(" of baskets", MOST_PAIR_BASKETS),
+    ),
+    Option(
         "frequency_unit",
         "Rules",
         "Unit of frequency",
@@ -428,7 +438,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
         "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands, "
-        "carts, funnels).",
+        "carts, pairs of products, funnels).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),
@@ -530,6 +540,7 @@ class RunOptions:
     as_of: dt.date | None
     session_timeout_seconds: int
     order_gap_seconds: int
+    min_pair_baskets: int
     frequency_unit: FrequencyUnit
     history: History
     without: frozenset[str] | None
@@ -549,6 +560,7 @@ class RunOptions:
             as_of=self.as_of,
             session_timeout_seconds=self.session_timeout_seconds,
             order_gap_seconds=self.order_gap_seconds,
+            min_pair_baskets=self.min_pair_baskets,
             frequency_unit=self.frequency_unit,
             history=self.history,
             without=self.without or frozenset(),

@@ -27,6 +27,9 @@ MOST_SECONDS: Final = 31 * 86_400
 MOST_EVENTS_PER_SESSION: Final = 1_000_000
 """Events per session that a threshold may be."""
 
+MOST_PAIR_BASKETS: Final = 1_000_000
+"""Baskets that the least for a pair of products may be."""
+
 TABLE_GROUPS: Final = ("time", "clv", "selling")
 """The groups of tables that `--without` leaves out."""
 
@@ -82,6 +85,7 @@ class Rules:
         thresholds: Thresholds of dim_users.
         clv: How lifetime value is predicted and tested.
         funnels: The funnels of metrics_funnels.
+        min_pair_baskets: The fewest baskets that a pair of products must be in.
     """
 
     as_of: dt.date | None = None
@@ -94,6 +98,7 @@ class Rules:
     thresholds: UserThresholds = field(default_factory=UserThresholds)
     clv: ClvOptions = field(default_factory=ClvOptions)
     funnels: tuple[Funnel, ...] = DEFAULT_FUNNELS
+    min_pair_baskets: int = 5
 
     @property
     def left_out(self) -> frozenset[str]:

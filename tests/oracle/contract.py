@@ -397,6 +397,26 @@ TABLES = {
             "recovery_rate",
         ),
     ),
+    "metrics_product_pairs": Table(
+        key=(
+            "basis",
+            "product_a",
+            "product_b",
+        ),
+        columns=(
+            "basis",
+            "product_a",
+            "product_b",
+            "baskets_a",
+            "baskets_b",
+            "together",
+            "baskets",
+            "support",
+            "confidence_ab",
+            "confidence_ba",
+            "lift",
+        ),
+    ),
     "metrics_lifecycle": Table(
         key=("activity", "period", "period_start"),
         columns=(

@@ -30,6 +30,7 @@ SQL_FILES = tuple(
         "metrics_brands",
         "fct_carts",
         "metrics_carts",
+        "metrics_product_pairs",
         "funnel_events",
         "funnel_attempts",
         "metrics_funnels",

@@ -285,3 +285,87 @@ class TestCarts:
         values = ("cart_value", "purchased_value", "recovered_value", "abandoned_value")
         assert column([month], *values) == [(Decimal("11.5"), Decimal("1.5"), 2, 8)]
         assert (month["abandonment_rate"], month["recovery_rate"]) == (0.333333, 0.5)
+
+
+def sold_together(*baskets):
+    """Purchases of each basket in a session of its own."""
+    return [
+        purchase(product_id=str(product), user_session=f"b{number}", user_id=str(number))
+        for number, products in enumerate(baskets)
+        for product in products
+    ]
+
+
+class TestProductPairs:
+    def test_a_pair(self, run):
+        """As numbers 9 is before 10. Of four baskets three have 10, two have 9, two have both."""
+        rows = sold_together((9, 10), (10, 9), (10,), (3,))
+        pairs = run(rows, min_pair_baskets=2)["metrics_product_pairs"]
+        assert pairs == [
+            {
+                "basis": basis,
+                "product_a": "9",
+                "product_b": "10",
+                "baskets_a": 2,
+                "baskets_b": 3,
+                "together": 2,
+                "baskets": 4,
+                "support": 0.5,
+                "confidence_ab": 1,
+                "confidence_ba": 0.666667,
+                "lift": 1.333333,
+            }
+            for basis in ("order", "session")
+        ]
+        assert run(rows, min_pair_baskets=3)["metrics_product_pairs"] == []
+
+    def test_five_baskets_by_default(self, run):
+        assert run(sold_together(*[(1, 2)] * 4))["metrics_product_pairs"] == []
+        assert len(run(sold_together(*[(1, 2)] * 5))["metrics_product_pairs"]) == 2
+
+    def test_two_orders_of_a_session(self, run):
+        rows = [
+            purchase(event_time=at(0), product_id="1"),
+            purchase(event_time=at(0), product_id="2"),
+            purchase(event_time=at(9), product_id="3"),
+        ]
+        pairs = run(rows, min_pair_baskets=1)["metrics_product_pairs"]
+        names = ("basis", "product_a", "product_b", "baskets")
+        assert column(pairs, *names) == [
+            ("order", "1", "2", 2),
+            ("session", "1", "2", 1),
+            ("session", "1", "3", 1),
+            ("session", "2", "3", 1),
+        ]
+
+    def test_several_users_of_a_session(self, run):
+        """They share the basket of the session; an order is of one of them."""
+        rows = [purchase(product_id="1"), purchase(product_id="2", user_id="8")]
+        pairs = run(rows, min_pair_baskets=1)["metrics_product_pairs"]
+        assert column(pairs, "basis", "together") == [("session", 1)]
+
+    def test_baskets_beyond_100_products_are_skipped(self, run):
+        rows = sold_together(range(1, 102), (1, 2), (1,))
+        pairs = run(rows, min_pair_baskets=1)["metrics_product_pairs"]
+        assert column(pairs, "together", "baskets_a", "baskets") == [(1, 2, 2)] * 2
+        assert len(run(sold_together(range(1, 101)))["metrics_products"]) == 100
+
+    def test_the_best_of_either_product(self, run):
+        """1 is sold with 22 others; the 20 best of it, and what is of the best of the other.
+
+        Those with fewer baskets of their own have the larger lift: 2 and 3 have the most.
+        """
+        others = range(2, 24)
+        rows = sold_together(*((1, other) for other in others), (2,), (3,), (3, 4))
+        pairs = run(rows, min_pair_baskets=1)["metrics_product_pairs"]
+        found = column(where(pairs, basis="order"), "product_a", "product_b")
+        # Pairs with 1 are the first of each other product, and so are all kept.
+        assert len(found) == 23
+
+    def test_what_is_of_the_best_of_neither(self, run):
+        """1 and 2 meet once, and each meets 20 others twice."""
+        baskets = [(1, other) for other in range(10, 30)] + [(2, other) for other in range(30, 50)]
+        rows = sold_together(*baskets, *baskets, (1, 2))
+        pairs = run(rows, min_pair_baskets=1)["metrics_product_pairs"]
+        assert len(pairs) == 80
+        assert where(pairs, product_a="1", product_b="2") == []

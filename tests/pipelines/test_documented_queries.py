@@ -20,6 +20,7 @@ OVER_TIME = blocks("docs/customers-over-time.md")
 QUERIES = [block for block in OVER_TIME if block.startswith("SELECT")]
 (VALID_ON_A_DAY,) = set(OVER_TIME) - set(QUERIES)
 OF_FUNNELS = blocks("docs/funnels.md")
+SELLING = blocks("docs/selling.md")
 OF_RUNBOOK = [block for block in blocks("docs/runbook.md") if block.startswith("SELECT")]
 README = (docs.ROOT / docs.README).read_text(encoding="utf-8")
 (FIRST_QUERY,) = re.findall(r"\.sql\('''(.*?)'''\)", README, re.DOTALL)
@@ -38,11 +39,13 @@ def warehouse(tmp_path_factory) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_there_are_five():
-    assert len(QUERIES) == 5
+    assert len(QUERIES) == len(SELLING) == 5
 
 
 @pytest.mark.parametrize(
-    "query", [FIRST_QUERY, *QUERIES], ids=lambda query: re.findall(r"FROM (\w+)", query)[-1]
+    "query",
+    [FIRST_QUERY, *QUERIES, *SELLING],
+    ids=lambda query: re.findall(r"FROM (\w+)", query)[-1],
 )
 def test_a_query_answers(warehouse, query):
     answer = warehouse.sql(query).pl()

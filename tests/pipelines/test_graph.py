@@ -38,6 +38,9 @@ STAGES = {
     "AllPartials": "",
     "AddPartials": "Add Store",
     "Metrics": "Start ComputeMetrics",
+    "ProductPairs": """
+        AddBaskets StoreBaskets ShufflePairs CountPairs BestPairs StorePairs Start DescribePairs
+    """,
     "LifetimeValue": """
         Start FindFirstPurchase Earliest SplitDays CountCustomers AddCounts StoreCounts FitModels
         TestModels AddSums StoreSums ChooseModel Predict StartBrackets BracketDeciles
@@ -46,7 +49,7 @@ STAGES = {
     """,
     "Publish": """
         StageRejectedRows StageSessions StageCatalogue StageUserDays StageUsers StageMetrics
-        StageLifetimeValue StagePredictions
+        StageProductPairs StageLifetimeValue StagePredictions
         AllFiles AllReports AddReports StoreReports AllAudits Start AuditAndPublish KeepWarehouse
     """,
 }
@@ -63,6 +66,9 @@ GROUPS = {
     "Catalogue/ShuffleProducts": "shuffle 2: sums by product of each session shard",
     "Users/ShuffleUsers": "shuffle 2: sums by user of each session shard",
     "Users/GroupUsers": "shuffle 2: the exposures of each session shard, beside their users",
+    "ProductPairs/AddBaskets": "counts of baskets by product, added up on the way",
+    "ProductPairs/ShufflePairs": "shuffle 3: counts of pairs of products of each session shard",
+    "ProductPairs/BestPairs": "the best pairs of each product, put together on the way",
     "LifetimeValue/Earliest": "the first purchase day of each user shard",
     "LifetimeValue/AddCounts": "counts of customers that buy alike, added up on the way",
     "LifetimeValue/AddSums": "what each model predicts and what came, added up on the way",

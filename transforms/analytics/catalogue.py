@@ -14,6 +14,7 @@ from transforms.columnar.grouping import (
     EVENT_SUM_TYPES,
     EVENT_SUMS,
     NEVER,
+    RANGE_WORDS,
     add_events,
     sums_of_arrays,
     widen_ranges,
@@ -31,44 +32,30 @@ class ProductSums:
     def __init__(self) -> None:
         self._sums = np.zeros((0, len(EVENT_SUMS) - 1), np.int64)
         self._revenue = np.zeros((0, 2), np.uint64)
-        self._times = np.zeros((0, 3), np.int64)
-        self._smallest, self._largest = np.zeros((0, 2), np.uint64), np.zeros((0, 2), np.uint64)
+        self._ranges = np.zeros((0, RANGE_WORDS), np.int64)
 
     def add(self, events: pl.DataFrame, *, has_ranges: bool = True) -> None:
         """Take in kept events; without their ranges, which only tables of what sells need."""
-        count, known = len(known_codes().product_id), len(self._times)
+        count = len(known_codes().product_id)
         self._sums = with_room(self._sums, count)
         self._revenue = with_room(self._revenue, count)
-        self._times = with_room(self._times, count)
-        self._times[known:] = NEVER
-        self._smallest = with_room(self._smallest, count)
-        self._largest = with_room(self._largest, count)
+        self._ranges = with_room(self._ranges, count)
         product_codes = events[PRODUCT_CODE].to_numpy()
         event_types = events["event_type"].to_physical().to_numpy()
         prices = halves_of_money(events["price"])
         add_events(product_codes, event_types, prices, self._sums, self._revenue)
         if has_ranges:
-            widen_ranges(
-                product_codes,
-                events["event_time"].to_physical().to_numpy(),
-                event_types,
-                prices,
-                self._times,
-                self._smallest,
-                self._largest,
-            )
+            times = events["event_time"].to_physical().to_numpy()
+            widen_ranges(product_codes, times, event_types, prices, self._ranges)
 
     def frame(self) -> pl.DataFrame:
         """A row for each code that occurs: `PRODUCT_COLUMNS`, `EVENT_SUMS` and `EVENT_RANGES`."""
         found = np.flatnonzero(self._sums[:, 0])
-        first, last, last_purchase = self._times[found].T
-        ranges = (
-            _dates(first),
-            _dates(last),
-            _dates(last_purchase),
-            money_of_halves(self._smallest[found]),
-            money_of_halves(self._largest[found]),
+        _, first, last, last_purchase, *prices = self._ranges[found].T
+        smallest, largest = (
+            money_of_halves(np.column_stack(prices[at : at + 2]).view(np.uint64)) for at in (0, 2)
         )
+        ranges = (_dates(first), _dates(last), _dates(last_purchase), smallest, largest)
         return columns_of(found).with_columns(
             *sums_of_arrays(self._sums[found], self._revenue[found]),
             *(column.alias(name) for name, column in zip(EVENT_RANGES, ranges, strict=True)),

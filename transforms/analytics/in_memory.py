@@ -51,9 +51,17 @@ from transforms.analytics.funnels import LEVELS, kept_values
 from transforms.analytics.lifetime_value import clv_tables
 from transforms.analytics.metrics.metric import Facts
 from transforms.analytics.metrics.registry import finish_metrics
+from transforms.analytics.product_pairs import (
+    PRODUCT_BASKETS,
+    PRODUCT_PAIRS,
+    add_up_baskets,
+    best_pairs,
+    frequent_pairs,
+    metrics_product_pairs,
+)
 from transforms.analytics.rfm import rank_brackets, rank_candidates, rank_samples, scoring
 from transforms.analytics.session_shard import SuspectProducts, session_shard
-from transforms.analytics.shard_keys import session_shard_key, user_shard_key
+from transforms.analytics.shard_keys import pair_shard_key, session_shard_key, user_shard_key
 from transforms.analytics.user_shard import (
     Failures,
     RankedFacts,
@@ -110,6 +118,7 @@ def tables_of_batch(
     partials: dict[str, list[pl.DataFrame]] = defaultdict(list)
 
     dates = []
+    pairs, baskets = [PRODUCT_PAIRS.to_frame()], [PRODUCT_BASKETS.to_frame()]
     for shard, events in enumerate(_cut(batch, session_shard_key, session_shards)):
         made = session_shard(events, names, suspects, product_sums, rules=rules, shard=shard)
         for table in made.tables:
@@ -117,6 +126,9 @@ def tables_of_batch(
         _append(by_user, made.by_user)
         _append(partials, made.partials)
         dates.append(made.dates)
+        if made.baskets is not None:
+            pairs.append(made.baskets.pairs)
+            baskets.append(made.baskets.baskets)
     calendar = calendar_of(pl.concat(dates), rules.as_of)
 
     sums = product_sums.frame()
@@ -136,6 +148,15 @@ def tables_of_batch(
         for name, frames in users.partials.items():
             partials[name] += frames
         purchases = users.purchases
+    if rules.has_selling:
+        counted = add_up_baskets(pl.concat(baskets))
+        best = [
+            frequent_pairs(shard, counted, rules.min_pair_baskets)
+            for shard in _cut(pl.concat(pairs), pair_shard_key, user_shards)
+        ]
+        tables["metrics_product_pairs"] = [
+            metrics_product_pairs(best_pairs(pl.concat(best)), counted)
+        ]
     if rules.has_clv:
         as_of = rules.as_of if calendar is None else calendar.last
         _append(tables, clv_tables(purchases, as_of, rules.clv))

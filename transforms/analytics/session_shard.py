@@ -17,6 +17,7 @@ from transforms.analytics.hot_users import add_up_hot
 from transforms.analytics.metrics.metric import Source
 from transforms.analytics.metrics.registry import partials_of
 from transforms.analytics.orders import find_orders, ordered_purchases
+from transforms.analytics.product_pairs import BasketCounts, count_baskets
 from transforms.analytics.sessions import event_table, session_table, sessionize
 from transforms.analytics.user_days import user_days
 from transforms.analytics.users import session_measures
@@ -67,6 +68,7 @@ class SessionShard:
         partials: Partial aggregates, by name.
         dates: The first and the last date of an event: `first`, `last`; no row without one.
         counts: Events kept, and dropped by reason.
+        baskets: Counts of what is bought together; None where what sells is left out.
     """
 
     tables: list[TableBatch]
@@ -74,6 +76,7 @@ class SessionShard:
     partials: Frames
     dates: pl.DataFrame
     counts: dict[str, int]
+    baskets: BasketCounts | None
 
 
 def session_shard(
@@ -135,6 +138,7 @@ def session_shard(
             "multi_brand_product": cleaned.multi_brand_product,
             "missing_session": cleaned.missing_session,
         },
+        count_baskets(bought) if rules.has_selling else None,
     )
 
 

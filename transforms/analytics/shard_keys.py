@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from transforms.columnar.key_index import hash_integers
+from transforms.columnar.key_index import hash_integers, hash_keys
 
 
 def session_shard_key(events: pl.DataFrame) -> pl.Series:
@@ -26,3 +26,8 @@ def product_shard_key(frame: pl.DataFrame) -> pl.Series:
 def user_shard_key(frame: pl.DataFrame) -> pl.Series:
     """Shard key of a frame with a `user_id`."""
     return hash_integers(frame["user_id"])
+
+
+def pair_shard_key(frame: pl.DataFrame) -> pl.Series:
+    """Shard key of a frame with a `product_a` and a `product_b`."""
+    return pl.Series(hash_keys(frame["product_a"].to_numpy(), frame["product_b"].to_numpy()))

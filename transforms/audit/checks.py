@@ -95,10 +95,12 @@ def _not_accepted(column: Column, frame: pl.DataFrame) -> pl.Expr:
     return ~value.is_in(numbers)
 
 
-def checked(table: Table, check_name: str, failing_rows: int) -> pl.DataFrame:
-    """A `CHECKED` frame of one check that was made elsewhere; it must not fail."""
+def checked(
+    table: Table, check_name: str, failing_rows: int, severity: Severity = Severity.ERROR
+) -> pl.DataFrame:
+    """A `CHECKED` frame of one check that was made elsewhere."""
     return pl.DataFrame(
-        [(table.name, check_name, Severity.ERROR.value, failing_rows)],
+        [(table.name, check_name, severity.value, failing_rows)],
         schema=CHECKED,
         orient="row",
     )

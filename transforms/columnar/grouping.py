@@ -21,7 +21,7 @@ from transforms.columnar.kernels import (
     kernel,
     prefetch,
 )
-from transforms.columnar.money import MONEY, Halves, add_money, is_more_money, money_of_halves
+from transforms.columnar.money import MONEY, Halves, add_money, money_of_halves
 from transforms.schema import EVENT_TYPES
 
 EVENT_SUMS = ("events", "views", "cart_adds", "cart_removes", "purchases", "revenue")
@@ -254,6 +254,10 @@ NEVER = np.iinfo(np.int64).min
 """What stands for no time."""
 
 
+RANGE_WORDS = 8
+"""Words that a range takes: a line of the cache, so that an event waits for memory once."""
+
+
 @kernel(
     types.void(
         given(types.uint32),
@@ -261,8 +265,6 @@ NEVER = np.iinfo(np.int64).min
         given(types.uint8),
         given(types.uint64, 2),
         filled(types.int64, 2),
-        filled(types.uint64, 2),
-        filled(types.uint64, 2),
     )
 )
 def widen_ranges(
@@ -270,9 +272,7 @@ def widen_ranges(
     times: Integers,
     event_types: Bytes,
     prices: Halves,
-    found_times: Integers,
-    smallest: Halves,
-    largest: Halves,
+    ranges: Integers,
 ) -> None:
     """Widen the ranges of product codes by events.
 
@@ -280,26 +280,31 @@ def widen_ranges(
         product_codes: Each event's.
         times: Each event's, microseconds.
         event_types: Numbers of `EVENT_TYPES`.
-        prices: Of the events.
-        found_times: For each product code the first and the last time, and that of the last
-            purchase; the last two are `NEVER` where there is none.
-        smallest: For each product code the smallest price.
-        largest: The largest.
+        prices: Of the events, not negative.
+        ranges: For each product code `RANGE_WORDS`: how many events it has, the first and the last
+            time, that of the last purchase, `NEVER` without one, and both halves of the smallest
+            price and of the largest.
     """
     for row in range(len(product_codes)):
         ahead = np.int64(product_codes[min(row + AHEAD, len(product_codes) - 1)])
-        prefetch(found_times, ahead * found_times.shape[1])
+        prefetch(ranges, ahead * RANGE_WORDS)
         code, time = np.int64(product_codes[row]), times[row]
-        is_new = found_times[code, 1] == NEVER
-        if is_new or time < found_times[code, 0]:
-            found_times[code, 0] = time
-        found_times[code, 1] = max(found_times[code, 1], time)
+        low, high = prices[row, 0], np.int64(prices[row, 1])
+        is_new = ranges[code, 0] == 0
+        ranges[code, 0] += 1
+        if is_new or time < ranges[code, 1]:
+            ranges[code, 1] = time
+        if is_new or time > ranges[code, 2]:
+            ranges[code, 2] = time
+        if is_new:
+            ranges[code, 3] = NEVER
         if event_types[row] == _PURCHASE:
-            found_times[code, 2] = max(found_times[code, 2], time)
-        if is_new or is_more_money(smallest, code, prices, row):
-            smallest[code] = prices[row]
-        if is_new or is_more_money(prices, row, largest, code):
-            largest[code] = prices[row]
+            ranges[code, 3] = max(ranges[code, 3], time)
+        smallest, largest = ranges[code, 5], ranges[code, 7]
+        if is_new or high < smallest or (high == smallest and low < np.uint64(ranges[code, 4])):
+            ranges[code, 4], ranges[code, 5] = np.int64(low), high
+        if is_new or high > largest or (high == largest and low > np.uint64(ranges[code, 6])):
+            ranges[code, 6], ranges[code, 7] = np.int64(low), high
 
 
 @kernel(

@@ -39,7 +39,13 @@ from transforms.schema.over_time import (
     METRICS_REPEAT_PURCHASE,
     METRICS_STICKINESS,
 )
-from transforms.schema.selling import FCT_CARTS, METRICS_BRANDS, METRICS_CARTS, METRICS_PRODUCTS
+from transforms.schema.selling import (
+    FCT_CARTS,
+    METRICS_BRANDS,
+    METRICS_CARTS,
+    METRICS_PRODUCT_PAIRS,
+    METRICS_PRODUCTS,
+)
 from transforms.schema.tables import GROUPS, TABLES, TABLES_BY_NAME, tables_without
 from transforms.schema.types import (
     MONEY_SCALE,
@@ -56,6 +62,7 @@ from transforms.schema.values import (
     ACTIVE_WINDOW_DAYS,
     ACTIVITIES,
     ACTIVITY_STATUSES,
+    BASKETS_BY,
     BRACKETS_UP_TO,
     CART_PERIODS,
     CART_RECOVERY_DAYS,
@@ -86,6 +93,7 @@ from transforms.schema.values import (
     MEDIUM_TIER_UP_TO,
     MIGRATION_DIMENSIONS,
     MIGRATION_PERIODS,
+    MOST_BASKET_PRODUCTS,
     NEW_CUSTOMER,
     NO_RFM_SEGMENT,
     NULL_WORD_COLUMNS,
@@ -112,6 +120,7 @@ __all__ = [
     "ACTIVE_WINDOW_DAYS",
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
+    "BASKETS_BY",
     "BRACKETS_UP_TO",
     "CART_PERIODS",
     "CART_RECOVERY_DAYS",
@@ -168,6 +177,7 @@ __all__ = [
     "METRICS_LIFECYCLE",
     "METRICS_PERIODS",
     "METRICS_PRODUCTS",
+    "METRICS_PRODUCT_PAIRS",
     "METRICS_REPEAT_PURCHASE",
     "METRICS_RFM_GRID",
     "METRICS_RFM_SEGMENTS",
@@ -179,6 +189,7 @@ __all__ = [
     "MIGRATION_PERIODS",
     "MODEL_CLV",
     "MONEY_SCALE",
+    "MOST_BASKET_PRODUCTS",
     "NEW_CUSTOMER",
     "NO_RFM_SEGMENT",
     "NULL_WORDS",

@@ -21,10 +21,12 @@ from transforms.schema.types import (
 )
 from transforms.schema.values import (
     ABC_CLASSES,
+    BASKETS_BY,
     CART_PERIODS,
     CART_RECOVERY_DAYS,
     CART_STATUSES,
     CART_VALUE_STATUSES,
+    MOST_BASKET_PRODUCTS,
 )
 
 _SUMS = (
@@ -219,5 +221,54 @@ METRICS_CARTS = Table(
     ),
     measures=totals(
         where=(pl.col("period") == "all") & pl.col("category_lvl_1").is_null(), cart_lines="lines"
+    ),
+)
+
+
+METRICS_PRODUCT_PAIRS = Table(
+    name="metrics_product_pairs",
+    group="selling",
+    grain="one row per kind of basket and pair of products that is often bought together",
+    key=("basis", "product_a", "product_b"),
+    cluster_by=("product_a",),
+    columns=(
+        required(
+            "basis",
+            STRING,
+            "What a basket is: the products of an order, or those bought in a session_id.",
+            accepted=BASKETS_BY,
+        ),
+        required("product_a", STRING, "The product of the smaller number."),
+        required(
+            "product_b",
+            STRING,
+            "The other one. The pair is in --min_pair_baskets (5) baskets or more, and among the "
+            "20 best of one of its products: by together, then by lift, then by the other's "
+            "number.",
+        ),
+        required(
+            "baskets_a",
+            INT64,
+            f"Baskets with product_a, of any size up to {MOST_BASKET_PRODUCTS} distinct products.",
+            minimum=1,
+        ),
+        required("baskets_b", INT64, "The same with product_b.", minimum=1),
+        required("together", INT64, "The same with both.", minimum=1),
+        required(
+            "baskets", INT64, f"All baskets up to {MOST_BASKET_PRODUCTS} products.", minimum=1
+        ),
+        rate("support", "together / baskets."),
+        rate("confidence_ab", "together / baskets_a."),
+        rate("confidence_ba", "together / baskets_b."),
+        rate("lift", "together · baskets / (baskets_a · baskets_b)."),
+    ),
+    row_checks=(
+        RowCheck(
+            "together_within_each",
+            pl.col("together") > pl.min_horizontal("baskets_a", "baskets_b"),
+        ),
+        RowCheck(
+            "each_within_all", pl.max_horizontal("baskets_a", "baskets_b") > pl.col("baskets")
+        ),
     ),
 )

@@ -180,6 +180,12 @@ CART_VALUE_STATUSES: Final = ("purchased", "recovered", "abandoned")
 CART_RECOVERY_DAYS: Final = 7
 """Days after the last addition within which a line may be carried on or recovered."""
 
+BASKETS_BY: Final = ("order", "session")
+"""What makes a basket: an order, or what is bought in a session."""
+
+MOST_BASKET_PRODUCTS: Final = 100
+"""Distinct products of a basket beyond which they are not paired."""
+
 CART_PERIODS: Final = ("all", *PERIODS)
 
 Activity = Literal["visit", "purchase"]

@@ -12,6 +12,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.calendar import Calendar, calendar_of
 from transforms.analytics.catalogue import ProductSums
+from transforms.analytics.product_pairs import BasketCounts
 from transforms.analytics.session_shard import (
     BY_USER,
     EXPOSURES_BY_USER,
@@ -21,16 +22,18 @@ from transforms.analytics.session_shard import (
     session_shard,
 )
 from transforms.audit.balance import ARRIVED_CHECKSUM, DROP_REASONS, counted
+from transforms.audit.checks import checked
 from transforms.columnar.checksum import event_checksum
 from transforms.ingest.session_keys import SESSION_NAMES
 from transforms.rules import Rules
-from transforms.schema import TableBatch
+from transforms.schema import METRICS_PRODUCT_PAIRS, Severity, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload, in_global_window
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, take_frames
 from transforms.steps import counters
 from transforms.steps.plan import Plan
+from transforms.steps.product_pairs import PRODUCT_BASKETS_FRAME, PRODUCT_PAIRS_FRAME
 from transforms.steps.progress import Progress
 from transforms.steps.suspects import ShardCounts, Suspects, read_suspects
 
@@ -42,6 +45,8 @@ from transforms.steps.suspects import ShardCounts, Suspects, read_suspects
     products=NamedFrame,
     partials=NamedFrame,
     dates=NamedFrame,
+    pairs=NamedFrame,
+    baskets=NamedFrame,
 )
 class ProcessSessionShards(beam.DoFn):
     """Events of a session shard → its tables; on tags, what goes on to users, products, metrics."""
@@ -51,6 +56,8 @@ class ProcessSessionShards(beam.DoFn):
     PRODUCTS: Final = "products"
     PARTIALS: Final = "partials"
     DATES: Final = "dates"
+    PAIRS: Final = "pairs"
+    BASKETS: Final = "baskets"
 
     def __init__(
         self, rules: Rules, shards: ShardCounts, store: FrameStore, progress: Progress
@@ -117,7 +124,17 @@ class ProcessSessionShards(beam.DoFn):
         )
         for partial in made.partials.items():
             yield TaggedOutput(self.PARTIALS, partial)
+        yield from self._of_baskets(made.baskets)
         self._progress.add("sessionize", read)
+
+    def _of_baskets(self, found: BasketCounts | None) -> Iterator[TaggedOutput[str, Any]]:
+        """What is counted of baskets, and, as a warning, those that are too large to be."""
+        if found is None:
+            return
+        yield TaggedOutput(self.PAIRS, (PRODUCT_PAIRS_FRAME, found.pairs))
+        yield TaggedOutput(self.BASKETS, (PRODUCT_BASKETS_FRAME, found.baskets))
+        skipped = checked(METRICS_PRODUCT_PAIRS, "baskets_are_paired", found.skipped, Severity.WARN)
+        yield TaggedOutput(self.PARTIALS, ("checks", skipped))
 
     def finish_bundle(self) -> Iterator[Any]:
         """Send the sums: most shards know most products."""
@@ -135,6 +152,8 @@ class ProcessedSessions(NamedTuple):
         products: (`PRODUCT_SUMS`, frame).
         partials: Partial aggregates, and "counts".
         dates: Payloads of `SessionShard.dates` of all shards.
+        pairs: Counts of pairs of products; none where what sells is left out.
+        baskets: Counts of baskets; likewise.
     """
 
     tables: beam.PCollection[TableBatch]
@@ -143,6 +162,8 @@ class ProcessedSessions(NamedTuple):
     products: beam.PCollection[NamedFrame]
     partials: beam.PCollection[NamedFrame]
     dates: beam.PCollection[Payload]
+    pairs: beam.PCollection[NamedFrame]
+    baskets: beam.PCollection[NamedFrame]
 
 
 class ProcessSessions(beam.PTransform[Any, Any]):
@@ -171,7 +192,9 @@ class ProcessSessions(beam.PTransform[Any, Any]):
             AsIter(self._suspects.brands),
             AsIter(self._few_rejected),
         ).with_outputs(
-            step.BY_USER, step.EXPOSURES, step.PRODUCTS, step.PARTIALS, step.DATES, main="tables"
+            *(step.BY_USER, step.EXPOSURES, step.PRODUCTS, step.PARTIALS, step.DATES),
+            *(step.PAIRS, step.BASKETS),
+            main="tables",
         )
         dates = (
             made[step.DATES]
@@ -186,6 +209,8 @@ class ProcessSessions(beam.PTransform[Any, Any]):
             made[step.PRODUCTS],
             made[step.PARTIALS],
             dates,
+            made[step.PAIRS],
+            made[step.BASKETS],
         )
 
 

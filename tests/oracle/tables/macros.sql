@@ -6,7 +6,7 @@
 --         the accepted rows, times in UTC, brand and category_code lower-cased.
 -- Options SET VARIABLE churn_threshold_days, at_risk_threshold_days, declining_threshold_days,
 --         session_outlier_ratio, session_timeout_seconds, cohort_observation_window_days,
---         order_gap_seconds, frequency_unit ('items' or 'orders'),
+--         order_gap_seconds, min_pair_baskets, frequency_unit ('items' or 'orders'),
 --         history ('none', 'day', 'week' or 'month'); as_of (DATE) and clv_holdout_days
 --         may be left out.
 -- Function km_median_days(BIGINT[], BIGINT[]) of oracle.py, for exact fractions of any size.

@@ -133,6 +133,8 @@ BREAKING = {
     ("metrics_carts", "statuses_add_up"): {"purchased": 0},
     ("metrics_carts", "carts_of_lines"): {"carts": 2},
     ("metrics_carts", "users_of_carts"): {"users": 2},
+    ("metrics_product_pairs", "together_within_each"): {"together": 2, "baskets": 2},
+    ("metrics_product_pairs", "each_within_all"): {"baskets_b": 2},
     ("metrics_products", "prices_in_order"): {"max_price": Decimal("0.5")},
     ("dim_user_rfm", "score_is_sum"): {"rfm_score": 4},
     ("snap_user_rfm", "valid_to_after_valid_from"): {"valid_to": date(2019, 10, 1)},

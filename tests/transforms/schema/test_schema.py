@@ -175,6 +175,10 @@ COLUMNS = {
         open INT64!, abandoned INT64!, cart_value NUMERIC!, purchased_value NUMERIC!,
         recovered_value NUMERIC!, abandoned_value NUMERIC!, abandonment_rate FLOAT64,
         recovery_rate FLOAT64""",
+    "metrics_product_pairs": """
+        basis STRING!, product_a STRING!, product_b STRING!, baskets_a INT64!, baskets_b INT64!,
+        together INT64!, baskets INT64!, support FLOAT64, confidence_ab FLOAT64,
+        confidence_ba FLOAT64, lift FLOAT64""",
     "snap_user_rfm": """
         user_id STRING!, valid_from DATE!, valid_to DATE, is_current BOOL!,
         recency_score INT64!, frequency_score INT64!, monetary_score INT64!, rfm_score INT64!,
@@ -245,6 +249,7 @@ KEYS = {
     "metrics_products": ("product_id",),
     "metrics_brands": ("brand",),
     "fct_carts": ("user_id", "session_id", "product_id"),
+    "metrics_product_pairs": ("basis", "product_a", "product_b"),
     "metrics_carts": ("period", "period_start", "category_lvl_1"),
     "snap_user_rfm": ("user_id", "valid_from"),
     "snap_user_status": ("user_id", "valid_from"),
@@ -276,6 +281,7 @@ CLUSTERS = {
     "dim_users": ("user_id",),
     "dim_user_rfm": ("rfm_segment",),
     "metrics_products": ("product_id",),
+    "metrics_product_pairs": ("product_a",),
     "snap_user_rfm": ("user_id",),
     "snap_user_status": ("user_id",),
 }

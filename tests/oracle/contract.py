@@ -716,6 +716,25 @@ TABLES = {
             "model_status",
         ),
     ),
+    "metrics_anomalies": Table(
+        key=("metric", "dimension", "value", "event_date"),
+        columns=(
+            "metric",
+            "dimension",
+            "value",
+            "event_date",
+            "actual",
+            "baseline_days",
+            "expected",
+            "scale",
+            "lower",
+            "upper",
+            "score",
+            "is_anomaly",
+            "direction",
+            "status",
+        ),
+    ),
     "metrics_funnels": Table(
         key=("funnel", "breakdown", "value", "step_number"),
         columns=(

@@ -28,6 +28,7 @@ SQL_FILES = tuple(
         "product_users",
         "metrics_products",
         "metrics_brands",
+        "metrics_anomalies",
         "fct_carts",
         "metrics_carts",
         "metrics_product_pairs",

@@ -4,6 +4,7 @@ This package is the only description of the tables. The Parquet files, the DuckD
 BigQuery schemas, the audit and the documentation are derived from it.
 """
 
+from transforms.schema.anomalies import METRICS_ANOMALIES
 from transforms.schema.clv import (
     DIM_USER_CLV,
     METRICS_CLV_DECILES,
@@ -62,6 +63,8 @@ from transforms.schema.values import (
     ACTIVE_WINDOW_DAYS,
     ACTIVITIES,
     ACTIVITY_STATUSES,
+    ANOMALY_METRICS,
+    ANOMALY_STATUSES,
     BASKETS_BY,
     BRACKETS_UP_TO,
     CART_PERIODS,
@@ -120,6 +123,8 @@ __all__ = [
     "ACTIVE_WINDOW_DAYS",
     "ACTIVITIES",
     "ACTIVITY_STATUSES",
+    "ANOMALY_METRICS",
+    "ANOMALY_STATUSES",
     "BASKETS_BY",
     "BRACKETS_UP_TO",
     "CART_PERIODS",
@@ -162,6 +167,7 @@ __all__ = [
     "LOW_TIER_BELOW",
     "MEDIUM_TIER_UP_TO",
     "METRICS_ACTIVE_USERS",
+    "METRICS_ANOMALIES",
     "METRICS_BRANDS",
     "METRICS_CARTS",
     "METRICS_CATEGORIES",

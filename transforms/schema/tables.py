@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from transforms.schema import (
+    anomalies,
     clv,
     dimensions,
     facts,
@@ -28,6 +29,7 @@ TABLES: tuple[Table, ...] = tuple(
         over_time,
         selling,
         funnels,
+        anomalies,
         clv,
         operations,
     )

@@ -137,6 +137,21 @@ ABC_CLASSES: Final = ("A", "B", "C")
 """Products or brands by what they earn: those of the first 80 % of all revenue, of 15 % more, and
 the rest."""
 
+ANOMALY_METRICS: Final = (
+    "revenue",
+    "orders",
+    "purchases",
+    "sessions",
+    "users",
+    "events",
+    "conversion_rate",
+    "avg_basket_value",
+    "view_to_cart_rate",
+)
+"""What each day is judged by; each category by the first three of them."""
+
+ANOMALY_STATUSES: Final = ("ok", "anomaly", "too_little_history", "incomplete_day")
+
 NULL_WORDS: Final = ("nan", "null", "none", "\\n")
 """Words, in lower case, that programs write where they mean no value; the last one is `\\N`."""
 

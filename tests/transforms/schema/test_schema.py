@@ -202,6 +202,10 @@ COLUMNS = {
         conversion_from_previous FLOAT64, conversion_low FLOAT64, conversion_high FLOAT64,
         closed_conversion_from_start FLOAT64, p25_seconds INT64, median_seconds INT64,
         p75_seconds INT64, p90_seconds INT64, mean_seconds NUMERIC""",
+    "metrics_anomalies": """
+        metric STRING!, dimension STRING!, value STRING!, event_date DATE!, actual NUMERIC!,
+        baseline_days INT64!, expected NUMERIC, scale NUMERIC, lower NUMERIC, upper NUMERIC,
+        score FLOAT64, is_anomaly BOOL!, direction STRING, status STRING!""",
     "rejected_rows": """
         run_id STRING!, source_file STRING!, byte_offset INT64!, reason STRING!, raw STRING!""",
     "data_quality": """
@@ -258,6 +262,7 @@ KEYS = {
         *("period", "snapshot_date", "dimension", "from_value", "to_value"),
     ),
     "metrics_funnels": ("funnel", "breakdown", "value", "step_number"),
+    "metrics_anomalies": ("metric", "dimension", "value", "event_date"),
     "rejected_rows": ("run_id", "source_file", "byte_offset"),
     "data_quality": ("run_id", "table_name", "check_name"),
     "pipeline_runs": ("run_id",),

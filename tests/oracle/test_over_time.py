@@ -58,8 +58,8 @@ class TestAsOf:
         (counts,) = tables.pop("counts")
         assert (counts["events_kept"], counts["after_as_of"]) == (0, 4)
         assert counts["as_of"] == date(2019, 9, 30)
-        # Of nobody, too, it is told why no model is there.
-        told = ["metrics_churn", "metrics_clv_validation", "model_clv"]
+        # Of nobody, too, it is told why no model is there, and that none entered a funnel.
+        told = ["metrics_churn", "metrics_clv_validation", "metrics_funnels", "model_clv"]
         assert sorted(name for name, rows in tables.items() if rows) == told
 
     def test_the_default_is_the_last_day_kept(self, run):

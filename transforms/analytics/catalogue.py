@@ -49,9 +49,14 @@ class ProductSums:
             widen_ranges(product_codes, times, event_types, prices, self._ranges)
 
     def frame(self) -> pl.DataFrame:
-        """A row for each code that occurs: `PRODUCT_COLUMNS`, `EVENT_SUMS` and `EVENT_RANGES`."""
+        """A row for each code that occurs: `PRODUCT_COLUMNS`, `EVENT_SUMS` and `EVENT_RANGES`.
+
+        Without ranges, dates are NULL and prices 0.
+        """
         found = np.flatnonzero(self._sums[:, 0])
-        _, first, last, last_purchase, *prices = self._ranges[found].T
+        ranged, *words = self._ranges[found].T
+        first, last, last_purchase = np.where(ranged > 0, words[:3], NEVER)
+        prices = words[3:]
         smallest, largest = (
             money_of_halves(np.column_stack(prices[at : at + 2]).view(np.uint64)) for at in (0, 2)
         )

@@ -61,3 +61,11 @@ def test_events_are_summed_and_ranged_by_variant_over_shards(shards):
     for frame in frames:
         sums.add(frame)
     assert_same(sums.frame(), plain_sums(with_products(pl.concat(frames))))
+
+
+def test_without_ranges_nothing_is_said_of_dates():
+    sums = ProductSums()
+    sums.add(events({"product_id": 1}, {"product_id": 2}), has_ranges=False)
+    found = sums.frame()
+    assert found["events"].to_list() == [1, 1]
+    assert found["first_event_date"].null_count() == found.height

@@ -313,6 +313,21 @@ OPTIONS: tuple[Option, ...] = (
         default=0.5,
     ),
     Option(
+        "max_age_days",
+        "Input and output",
+        "Days that the last event may be old",
+        "Days from the last event to the run beyond which it is warned of; by default any.",
+        "2",
+        **_DAYS,
+    ),
+    Option(
+        "fail_on_warnings",
+        "Input and output",
+        "Publish nothing where there is a warning",
+        "Fail the run, and publish nothing, where data_quality has a warning.",
+        **_FLAG,
+    ),
+    Option(
         "allow_empty",
         "Input and output",
         "Publish without events",
@@ -530,6 +545,8 @@ class RunOptions:
     max_rejected_ratio: float
     rejected_to: str | None
     max_dropped_ratio: float
+    max_age_days: int | None
+    fail_on_warnings: bool
     allow_empty: bool
     bigquery_dataset: str | None
     create_dataset: bool

@@ -194,6 +194,8 @@ class _Attempt:
             keep_staging=options.keep_staging,
             max_dropped_ratio=options.max_dropped_ratio,
             allow_empty=options.allow_empty,
+            max_age_days=options.max_age_days,
+            fail_on_warnings=options.fail_on_warnings,
             input_files=self._states,
             input_fingerprint=self._fingerprint,
             rejected_to=options.rejected_to,

@@ -45,6 +45,7 @@ def test_odd_dates_and_words_for_null_are_warned_of(events, tmp_path, capsys):
     assert failed == {
         ("fct_events", "future_event"): ("warn", 1),
         ("fct_events", "isolated_date"): ("warn", 1),
+        ("fct_events", "missing_days"): ("warn", 28_946),
         ("fct_events", "null_word_brand"): ("warn", 3),
         ("fct_events", "null_word_user_session"): ("warn", 2),
         ("dim_products", "null_word_second_brand"): ("warn", 1),
@@ -53,7 +54,20 @@ def test_odd_dates_and_words_for_null_are_warned_of(events, tmp_path, capsys):
     told = capsys.readouterr()
     assert "DeprecationWarning" not in told.err
     shown = [line.split() for line in told.out.splitlines() if "warning" in line]
-    printed = {(words[3].rstrip(":"), words[4]): int(words[1]) for words in shown}
+    printed = {(words[3].rstrip(":"), words[4]): int(words[1].replace(",", "")) for words in shown}
     assert {check: printed[check] for check in failed} == {
         check: rows for check, (_, rows) in failed.items()
     }
+
+
+def test_a_run_that_is_told_to_publishes_nothing_where_there_is_a_warning(tmp_path, capsys):
+    path, output = tmp_path / "events.csv", tmp_path / "w"
+    path.write_text("\n".join([",".join(COLUMNS), line()]))
+    strict = {"without": "time,clv,selling", "max_age_days": 1, "fail_on_warnings": "true"}
+    assert customer_analytics.main(arguments([path], output, **strict)) == 1
+    shown = capsys.readouterr().err
+    assert "nothing was published; the last good tables stay: fct_events: fresh (" in shown
+    assert not list(output.glob("fct_events/*.parquet"))
+    assert (
+        customer_analytics.main(arguments([path], output, **strict | {"max_age_days": 36500})) == 0
+    )

@@ -106,6 +106,15 @@ def checked(
     )
 
 
+def warned(*found: tuple[str, str, int]) -> pl.DataFrame:
+    """A `CHECKED` frame of warnings: table, check and failing rows."""
+    return pl.DataFrame(
+        [(table, check, Severity.WARN.value, rows) for table, check, rows in found],
+        schema=CHECKED,
+        orient="row",
+    )
+
+
 def quality_table(run_id: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The rows of data_quality, of all `CHECKED` frames of a run."""
     keys = ("table_name", "check_name", "severity")
@@ -135,4 +144,24 @@ def require_passed(quality: pl.DataFrame) -> None:
         raise RunError(
             f"the audit failed, so nothing was published; the last good tables stay:\n{lines}\n"
             "This is a fault of the program, not of the input: please report it with these lines."
+        )
+
+
+def require_no_warnings(quality: pl.DataFrame) -> None:
+    """Stop a run that is told to stop at warnings.
+
+    Raises:
+        RunError: Names every warning, in one line.
+    """
+    failed = quality.filter(~pl.col("passed")).sort("table_name", "check_name")
+    if failed.height:
+        warnings = ", ".join(
+            f"{table}: {check} ({rows:,})"
+            for table, check, rows in failed.select(
+                "table_name", "check_name", "failing_rows"
+            ).iter_rows()
+        )
+        raise RunError(
+            f"there are warnings, and --fail_on_warnings is given, so nothing was published; "
+            f"the last good tables stay: {warnings}"
         )

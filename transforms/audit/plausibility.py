@@ -12,8 +12,8 @@ from typing import Final
 
 import polars as pl
 
-from transforms.audit.checks import CHECKED
-from transforms.schema import DIM_PRODUCTS, FCT_EVENTS, NULL_WORD_COLUMNS, Severity
+from transforms.audit.checks import warned
+from transforms.schema import DIM_PRODUCTS, FCT_EVENTS, NULL_WORD_COLUMNS
 
 GAP_DAYS: Final = 365
 """Days without an event beyond which the days before and after them count as apart."""
@@ -30,6 +30,10 @@ def null_word_count(column: str) -> str:
 EXPLANATIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "few_rows_dropped": "more than --max_dropped_ratio of the rows are dropped",
+        "fresh": "days since the last event, more than --max_age_days",
+        "missing_days": "days without an event, from the first one to as_of",
+        "volume": "fewer rows than the run before has read, by more than a tenth",
+        "anomalous_day": "figures of the last day unlike those of the same weekday before",
         "future_event": "events of a day after the run began; --as_of leaves later days out",
         "isolated_date": f"events more than {GAP_DAYS} days from all others; "
         "their dates may be wrong",
@@ -72,7 +76,7 @@ def check_dates(event_days: pl.DataFrame, started_at: dt.datetime) -> pl.DataFra
         future=events.filter(pl.col("event_date") > started_at.date()).sum(),
         isolated=events.filter(few).sum(),
     ).row(0)
-    return _warnings(
+    return warned(
         (FCT_EVENTS.name, "future_event", future), (FCT_EVENTS.name, "isolated_date", isolated)
     )
 
@@ -89,16 +93,7 @@ def check_null_words(counts: Mapping[str, int], second_brands: int) -> pl.DataFr
         for name in map(null_word_count, NULL_WORD_COLUMNS)
     }
     products = second_brands if found[null_word_count("brand")] else 0
-    return _warnings(
+    return warned(
         *((FCT_EVENTS.name, name, rows) for name, rows in found.items()),
         (DIM_PRODUCTS.name, "null_word_second_brand", products),
-    )
-
-
-def _warnings(*found: tuple[str, str, int]) -> pl.DataFrame:
-    """A `CHECKED` frame of warnings: table, check and failing rows."""
-    return pl.DataFrame(
-        [(table, check, Severity.WARN.value, rows) for table, check, rows in found],
-        schema=CHECKED,
-        orient="row",
     )

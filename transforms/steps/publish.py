@@ -23,12 +23,19 @@ from transforms.audit.balance import (
     require_events,
     total_counts,
 )
-from transforms.audit.checks import quality_table, require_passed
+from transforms.audit.checks import quality_table, require_no_warnings, require_passed
+from transforms.audit.freshness import check_days, check_last_day, check_volume, rows_of
 from transforms.audit.measures import MEASURED, check_measures
 from transforms.audit.merging import MERGES
 from transforms.audit.plausibility import check_dates, check_null_words
 from transforms.ingest.fingerprint import input_change
-from transforms.schema import DATA_QUALITY, PIPELINE_RUNS, TableBatch, tables_without
+from transforms.schema import (
+    DATA_QUALITY,
+    METRICS_ANOMALIES,
+    PIPELINE_RUNS,
+    TableBatch,
+    tables_without,
+)
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import StoreFrames
@@ -90,6 +97,9 @@ class AuditAndPublish(beam.DoFn):
         counts = total_counts(frames.get("counts", counted({})))
         require_events(counts, allow_empty=run.allow_empty)
         tables = tables_without(run.rules.left_out)
+        before = run.warehouse.current()
+        as_of = self._as_of(dates)
+        event_days = frames.get(EVENT_DAYS.name, EVENT_DAYS.schema.to_frame())
         checks = quality_table(
             run.run_id,
             [
@@ -98,8 +108,13 @@ class AuditAndPublish(beam.DoFn):
                 check_balance(counts),
                 check_arrival(counts),
                 check_dropped(counts, run.max_dropped_ratio),
-                check_dates(
-                    frames.get(EVENT_DAYS.name, EVENT_DAYS.schema.to_frame()), run.started_at
+                check_dates(event_days, run.started_at),
+                check_days(event_days, as_of, run.started_at, run.max_age_days),
+                check_volume(counts["rows_read"], rows_of(before)),
+                *(
+                    [check_last_day(read_staged(METRICS_ANOMALIES, files))]
+                    if METRICS_ANOMALIES in tables
+                    else []
                 ),
                 check_null_words(
                     counts,
@@ -108,11 +123,13 @@ class AuditAndPublish(beam.DoFn):
             ],
         )
         require_passed(checks)
+        if run.fail_on_warnings:
+            require_no_warnings(checks)
         files.append(stage(checks, DATA_QUALITY, run.staging))
         rows = {table.name: 0 for table in tables if table is not PIPELINE_RUNS}
         for file in files:
             rows[file.table] += file.rows
-        row = run_row(run, counts, rows, self._as_of(dates), self._input_change())
+        row = run_row(run, counts, rows, as_of, self._input_change(before))
         files.append(stage(row, PIPELINE_RUNS, run.staging))
         self._write_report(files)
         return row, files
@@ -128,9 +145,8 @@ class AuditAndPublish(beam.DoFn):
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(self._render_report(tables).encode())
 
-    def _input_change(self) -> Mapping[str, int] | None:
+    def _input_change(self, before: Mapping[str, Any] | None) -> Mapping[str, int] | None:
         """What is new in the input since the run that is published."""
-        before = self._run.warehouse.current()
         if before is None or "input_files" not in before:
             return None
         return input_change(self._run.input_files, before["input_files"])._asdict()

@@ -33,6 +33,8 @@ class Run:
         keep_staging: Keep staging tables and the files of failed attempts.
         max_dropped_ratio: Share of the rows read that may be dropped without a warning.
         allow_empty: Publish also where no event is kept.
+        max_age_days: Most days from the last event to the run without a warning; None for any.
+        fail_on_warnings: Publish nothing where there is a warning.
         input_files: What tells each input file from a later one, by name.
         input_fingerprint: What tells all that decides its tables from anything else.
         rejected_to: Local file for all rejected rows, also where the run fails for them.
@@ -51,6 +53,8 @@ class Run:
     keep_staging: bool = False
     max_dropped_ratio: float = 0.5
     allow_empty: bool = False
+    max_age_days: int | None = None
+    fail_on_warnings: bool = False
     input_files: Mapping[str, str] = field(default_factory=dict)
     input_fingerprint: str | None = None
     rejected_to: str | None = None
@@ -132,5 +136,6 @@ def manifest_of(row: pl.DataFrame, run: Run) -> dict[str, Any]:
         "code_version": described["code_version"],
         "input_fingerprint": described["input_fingerprint"],
         "input_files": dict(run.input_files),
+        "rows_read": described["rows_read"],
         "table_rows": json.loads(described["table_rows"]),
     }

@@ -1329,8 +1329,8 @@ class TestMetrics:
     def test_nothing_kept(self, run, rows):
         tables = run(rows)
         filled = {name for name, content in tables.items() if content}
-        # Of nobody, too, it is told why no model is there.
-        told = {"metrics_churn", "counts", "model_clv", "metrics_clv_validation"}
+        # Of nobody, too, it is told why no model is there, and that none entered a funnel.
+        told = {"metrics_churn", "counts", "model_clv", "metrics_clv_validation", "metrics_funnels"}
         assert filled - {"rejected_rows"} == told
         assert tables["counts"][0]["as_of"] is None
 

@@ -93,6 +93,27 @@ def test_a_flex_template_launch_stages_a_job_that_makes_the_same_tables(cloud, j
     assert not held(cloud)
 
 
+def test_a_launch_with_nothing_new_stages_a_job_that_does_nothing(cloud, job):
+    assert customer_analytics.main([*job[:2], "--direct_num_workers=1"]) == 0
+    before = gcs.Folder(cloud.output).read("manifest.json")
+    location = f"gs://{cloud.bucket}/templates/job.json"
+    done = launch(
+        *(sys.executable, "templates/launch.py", *job, "--if_changed=true"),
+        f"--template_location={location}",
+        WORKER_IMAGE=IMAGE,
+        PYTHONPATH=str(template.ROOT),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing new since" in done.stdout
+    pipeline = staged_pipeline(json.loads(read_object(location)))
+    (environment,) = pipeline.components.environments.values()
+    docker = beam_runner_api_pb2.DockerPayload.FromString(environment.payload)
+    assert docker.container_image == IMAGE
+    execute(pipeline)
+    assert gcs.Folder(cloud.output).read("manifest.json") == before
+
+
 def test_a_job_without_an_image_carries_the_program(cloud, job, tmp_path):
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "requirements.in"):
         (tmp_path / name).write_bytes((template.ROOT / name).read_bytes())

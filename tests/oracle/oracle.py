@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from .contract import OVER_TIME, TABLES
 from .grammar import REASONS, Event, read_file
-from .sql import FIRST_OVER_TIME, NEEDED_BY_FUNNELS, SQL_FILES
+from .sql import FIRST_OVER_TIME, NEEDED_BY_FUNNELS, SELLING, SQL_FILES
 
 TABLE_KEYS = {name: table.key for name, table in TABLES.items()}
 """The key of every table."""
@@ -47,6 +47,13 @@ LIFETIME_VALUE = tuple(name for name in TABLES if "clv" in name.split("_"))
 """The tables that are here only where too few customers buy again for a model to be fitted."""
 
 
+def _sql_files(without_time: bool, without_selling: bool, only_funnels: bool) -> list[Path]:
+    files = SQL_FILES[: SQL_FILES.index(FIRST_OVER_TIME)] if without_time else SQL_FILES
+    if only_funnels:
+        return [path for path in files if path.stem in NEEDED_BY_FUNNELS]
+    return [path for path in files if not (without_selling and path.stem in SELLING)]
+
+
 def oracle_tables(
     files: Sequence[Path],
     *,
@@ -61,6 +68,7 @@ def oracle_tables(
     frequency_unit: str = "items",
     history: str = "week",
     without_time: bool = False,
+    without_selling: bool = False,
     min_pair_baskets: int = 5,
     clv_holdout_days: int | None = None,
     config: str = "",
@@ -80,6 +88,7 @@ def oracle_tables(
         only_funnels: Make metrics_funnels alone, in a fraction of the time.
         without_time: Leave out the tables over time, of which data of years apart makes millions
             of rows.
+        without_selling: Leave out the tables of what sells, which take half of the time.
 
     Raises:
         HeaderError: A file has no header that names each of the nine columns exactly once.
@@ -122,16 +131,15 @@ def oracle_tables(
         connection.execute("CREATE TABLE funnels AS FROM configured_funnels")
         connection.register("configured_filters", filters)
         connection.execute("CREATE TABLE funnel_filters AS FROM configured_filters")
-        for path in SQL_FILES[: SQL_FILES.index(FIRST_OVER_TIME)] if without_time else SQL_FILES:
-            if not only_funnels or path.stem in NEEDED_BY_FUNNELS:
-                connection.execute(path.read_text(encoding="utf-8"))
+        for path in _sql_files(without_time, without_selling, only_funnels):
+            connection.execute(path.read_text(encoding="utf-8"))
         if only_funnels:
             name, table = "metrics_funnels", TABLES["metrics_funnels"]
             return {name: sorted_table(connection, name, table.columns, table.key)}
         tables = {
             name: sorted_table(connection, name, table.columns, table.key)
             for name, table in TABLES.items()
-            if not (without_time and name in OVER_TIME)
+            if not ((without_time and name in OVER_TIME) or (without_selling and name in SELLING))
         }
         repeat = "SELECT max(repeat_customers) >= 100 FROM model_clv"
         if connection.sql(repeat).fetchall() == [(True,)]:

@@ -85,3 +85,12 @@ NEEDED_BY_FUNNELS = frozenset(
 
 FIRST_OVER_TIME = Path(__file__).with_name("tables") / "days.sql"
 """The first file of the tables over time, which no other table needs."""
+
+SELLING = frozenset(
+    (
+        *("product_users", "metrics_products", "metrics_brands", "fct_carts", "metrics_carts"),
+        *("metrics_product_pairs", "funnel_events", "funnel_attempts", "metrics_funnels"),
+        "metrics_anomalies",
+    )
+)
+"""The files of the tables of what sells, which no other table needs."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.analytics.basket_events import BASKET_EVENTS
 from transforms.analytics.catalogue import CATEGORY_CODES, PRODUCTS, catalogue
 from transforms.analytics.category_exposures import EXPOSURES, PURCHASES
 from transforms.analytics.metrics.churn import COHORT_SUMS, METRIC
@@ -222,6 +223,7 @@ def churn_of(shards: list[pl.DataFrame], end: date | None, window_days: int) -> 
                 buyers=buyers,
                 exposures=EXPOSURES.to_frame(),
                 purchases=PURCHASES.to_frame(),
+                basket_events=BASKET_EVENTS.to_frame(),
                 dataset_end=end,
                 cohort_observation_window_days=window_days,
                 catalogue=NO_CATALOGUE,

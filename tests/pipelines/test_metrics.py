@@ -68,10 +68,10 @@ UPDATES = {
     # One block is parsed.
     ("ParseRanges", "parse_msec"): 1,
     # Payloads: product codes; events and session names; product sums; user days, sessions
-    # and orders; exposures and purchases.
-    ("PartitionFrames", "payload_bytes"): 9,
-    # Each of the five steps that cut frames does so once.
-    ("PartitionFrames", "shuffle_msec"): 5,
+    # and orders; exposures and purchases, baskets and the sessions of carts, levels of funnels.
+    ("PartitionFrames", "payload_bytes"): 12,
+    # Each of the six steps that cut frames does so once; nothing is bought together.
+    ("PartitionFrames", "shuffle_msec"): 6,
 }
 """How often each distribution is updated; its values depend on the machine."""
 

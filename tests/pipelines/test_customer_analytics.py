@@ -39,6 +39,8 @@ from transforms.shuffle import partition, sizing, stores
 from transforms.shuffle.stores import InlineStore
 from transforms.steps import plan
 
+pytestmark = pytest.mark.timeout(900)  # many whole runs in a test
+
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = ",".join(GOOD_ROW)
 TINY = {

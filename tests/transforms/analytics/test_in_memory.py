@@ -4,6 +4,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from tests.oracle.grammar import parse_event_time
 from tests.oracle.oracle import oracle_tables
 from tests.oracle.product import product_tables
 from tests.oracle.strategies import csv_bytes, runs
+
+pytestmark = pytest.mark.timeout(900)  # many examples in a test
 
 
 @settings(max_examples=40, deadline=None)

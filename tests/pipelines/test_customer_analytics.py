@@ -238,7 +238,7 @@ def test_a_file_of_a_header_alone_makes_empty_tables(tmp_path):
     assert_as_oracle(tables, [file])
     filled = {name for name, table in tables.items() if table.num_rows}
     assert filled == {
-        *("metrics_churn", "model_clv", "metrics_clv_validation"),
+        *("metrics_churn", "metrics_funnels", "model_clv", "metrics_clv_validation"),
         *("data_quality", "pipeline_runs"),
     }
     assert {name: pl.from_arrow(table.slice(0, 0)).schema for name, table in tables.items()} == {

@@ -8,7 +8,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipelines import generate_events
+from tests.oracle.grammar import COLUMNS
 from tests.oracle.product import product_tables
+from tests.oracle.strategies import GOOD_ROW
 from tests.pipelines.running import run
 from transforms.schema import TABLES
 from transforms.shuffle import sizing
@@ -51,6 +53,14 @@ def test_a_model_that_fails_its_test_publishes_no_predictions_and_warns(demo, tm
     assert ("metrics_clv_validation", "selected_passed") in warned.select(
         "table_name", "check_name"
     ).rows()
+
+
+def test_where_nobody_bought_nobody_is_predicted(tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text(f"{','.join(COLUMNS)}\n{','.join(GOOD_ROW)}\n")
+    tables = run([path], tmp_path / "w", without="time,selling")
+    assert tables["dim_users"].num_rows == 1
+    assert tables["dim_user_clv"].num_rows == 0
 
 
 def test_without_clv_nothing_of_it_is_there(demo, tmp_path):

@@ -199,6 +199,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
         facts: What is known of all users.
     """
     rules, calendar = facts.of_users.rules, facts.of_users.calendar
+    days = frames.get("days", USER_DAYS.to_frame().select(HISTORY_DAYS))
     described = describe_users(frames["users"], calendar.last, rules.thresholds)
     buyers = score(described, facts.scoring)
     shard = DescribedUsers(
@@ -229,7 +230,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
     failures: Failures = {}
     if rules.has_history:
         history = user_history(
-            frames["days"],
+            days,
             HistoryRules(
                 facts.of_users.snapshots, facts.scoring, rules.thresholds, rules.frequency_unit
             ),
@@ -243,7 +244,7 @@ def describe_shard(frames: Mapping[str, pl.DataFrame], facts: RankedFacts) -> De
         partials |= dict(partials_of(Source.HISTORY, history, rules))
     purchases = PURCHASE_HISTORIES.to_frame()
     if rules.has_clv:
-        purchases = purchase_histories(frames["days"], buyers.select("user_id", "rfm_segment"))
+        purchases = purchase_histories(days, buyers.select("user_id", "rfm_segment"))
     return DescribedShard(purchases, tables, partials, failures)
 
 

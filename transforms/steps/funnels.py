@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import apache_beam as beam
-import polars as pl
 
 from transforms.analytics.funnels import kept_values
 from transforms.analytics.metrics.registry import PARTIALS
-from transforms.errors import RunError
 from transforms.shuffle.coder import NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
-from transforms.shuffle.stores import FrameStore, collect_frames, store_all
+from transforms.shuffle.stores import FrameStore, store_all
 from transforms.steps.plan import Plan
-from transforms.steps.suspects import LOST
 
-_LEVELS = "funnel_levels"
+KEPT_VALUES_FRAME: Final = "kept_values"
+
+_LEVELS: Final = "funnel_levels"
 
 
 @beam.typehints.with_input_types(NamedFrame)
@@ -31,7 +30,7 @@ class FindKeptValues(beam.DoFn):
     def process(self, element: NamedFrame) -> Iterator[Payload]:
         """Find them, also where there are none."""
         _, levels = element
-        yield from store_all(self._store, {"kept_values": kept_values(levels)})
+        yield from store_all(self._store, {KEPT_VALUES_FRAME: kept_values(levels)})
 
 
 class KeepValues(beam.PTransform[Any, Any]):
@@ -62,15 +61,3 @@ class KeepValues(beam.PTransform[Any, Any]):
 
 def _is_of_levels(element: NamedFrame) -> bool:
     return element[0] == _LEVELS
-
-
-def read_kept_values(store: FrameStore, kept: Iterable[Payload]) -> pl.DataFrame:
-    """What `KeepValues` found.
-
-    Raises:
-        RunError: The engine has lost it.
-    """
-    found = collect_frames(store, kept)
-    if "kept_values" not in found:
-        raise RunError(LOST)
-    return found["kept_values"]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
-import polars as pl
 from apache_beam.pvalue import AsIter, TaggedOutput
 
 from transforms.analytics.clv import Split, split
@@ -44,32 +43,7 @@ from transforms.shuffle.partition import StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, store_all, store_frames
 from transforms.steps.plan import Plan
 from transforms.steps.sessions import read_calendar
-from transforms.steps.suspects import LOST
-
-_Found = TypeVar("_Found")
-
-
-def _the(found: Iterable[_Found]) -> _Found:
-    """The one element of a side input.
-
-    Raises:
-        RunError: The engine has lost it.
-    """
-    for element in found:
-        return element
-    raise RunError(LOST)
-
-
-def _frame(store: FrameStore, payloads: Iterable[Payload], name: str) -> pl.DataFrame:
-    """The frame of a side input that always has one.
-
-    Raises:
-        RunError: The engine has lost it.
-    """
-    found = collect_frames(store, payloads).get(name)
-    if found is None:
-        raise RunError(LOST)
-    return found
+from transforms.steps.side_inputs import LOST, read_element, read_frame
 
 
 @beam.typehints.with_output_types(dt.date)
@@ -117,7 +91,7 @@ class CountCustomers(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        known = _the(days)
+        known = read_element(days)
         if known.first_purchase is None:  # this payload has a purchase
             raise RunError(LOST)
         yield from customer_counts(self._store.read([element[1]]), known).items()
@@ -138,7 +112,7 @@ class FitModels(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        known, found = _the(days), collect_frames(self._store, counts)
+        known, found = read_element(days), collect_frames(self._store, counts)
         if known.first_purchase is not None and not found:
             raise RunError(LOST)
         yield fit_customers(found, known)
@@ -159,7 +133,7 @@ class TestModels(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        yield from sums_of_test(self._store.read([element[1]]), _the(fitted)).items()
+        yield from sums_of_test(self._store.read([element[1]]), read_element(fitted)).items()
 
 
 @beam.typehints.with_output_types(TestedModels, tables=TableBatch)
@@ -180,7 +154,7 @@ class ChooseModel(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        models, found = _the(fitted), collect_frames(self._store, sums)
+        models, found = read_element(fitted), collect_frames(self._store, sums)
         if models.calibration.customers and not found:
             raise RunError(LOST)
         tested, tables = choose_model(found, models, self._options)
@@ -210,7 +184,7 @@ class Predict(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        predicted = predictions(self._store.read([element[1]]), _the(tested), self._options)
+        predicted = predictions(self._store.read([element[1]]), read_element(tested), self._options)
         for name, frame in predicted.items():
             samples = {DECILES: decile_samples(name, frame)}
             for payload in store_frames(self._store, samples):
@@ -245,7 +219,7 @@ class FindDecileCandidates(beam.DoFn):
             RunError: The engine has lost a side input.
         """
         name, payload = element
-        within = _frame(self._store, brackets, "brackets")
+        within = read_frame(self._store, brackets, "brackets")
         found = decile_candidates(name, self._store.read([payload]), within)
         yield from store_frames(self._store, found)
 
@@ -265,7 +239,7 @@ class ResolveDeciles(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        within = _frame(self._store, brackets, "brackets")
+        within = read_frame(self._store, brackets, "brackets")
         found = collect_frames(self._store, candidates)
         if within.height and not found:
             raise RunError(LOST)
@@ -291,7 +265,7 @@ class RankPredictions(beam.DoFn):
         """
         name, payload = element
         ranked = rank_predictions(
-            name, self._store.read([payload]), _frame(self._store, first, "first")
+            name, self._store.read([payload]), read_frame(self._store, first, "first")
         )
         if ranked.users is not None:
             yield DIM_USER_CLV.name, ranked.users, {}
@@ -314,7 +288,7 @@ class DescribeGroups(beam.DoFn):
         Raises:
             RunError: The engine has lost a side input.
         """
-        models, found = _the(tested), collect_frames(self._store, sums)
+        models, found = read_element(tested), collect_frames(self._store, sums)
         if models.fitted.final.customers and not found:
             raise RunError(LOST)
         for name, rows in group_tables(found, models).items():

@@ -10,8 +10,6 @@ import polars as pl
 from apache_beam.pvalue import AsIter
 
 from transforms.analytics.product_pairs import (
-    BEST_PAIRS,
-    PRODUCT_BASKETS,
     add_up_baskets,
     best_pairs,
     frequent_pairs,
@@ -19,24 +17,19 @@ from transforms.analytics.product_pairs import (
 )
 from transforms.analytics.shard_keys import pair_shard_key
 from transforms.rules import Rules
-from transforms.schema import TableBatch
+from transforms.schema import METRICS_PRODUCT_PAIRS, TableBatch
 from transforms.shuffle.coder import Group, NamedFrame, Payload
 from transforms.shuffle.combine import CombineFrames
 from transforms.shuffle.partition import GroupFrames, StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames, take_frames
 from transforms.steps.plan import Plan
+from transforms.steps.side_inputs import read_frame
 
 PRODUCT_PAIRS_FRAME: Final = "product_pairs"
 
 PRODUCT_BASKETS_FRAME: Final = "product_baskets"
 
 _BEST: Final = "best_pairs"
-
-
-def _read(
-    store: FrameStore, payloads: Iterable[Payload], name: str, schema: pl.Schema
-) -> pl.DataFrame:
-    return collect_frames(store, payloads).get(name, schema.to_frame())
 
 
 @beam.typehints.with_output_types(NamedFrame)
@@ -52,9 +45,13 @@ class CountPairs(beam.DoFn):
         self._baskets: pl.DataFrame | None = None
 
     def process(self, element: Group, baskets: Iterable[Payload]) -> Iterator[NamedFrame]:
-        """Count the pairs of one shard."""
+        """Count the pairs of one shard.
+
+        Raises:
+            RunError: The engine has lost a side input: what has pairs has baskets.
+        """
         if self._baskets is None:
-            self._baskets = _read(self._store, baskets, PRODUCT_BASKETS_FRAME, PRODUCT_BASKETS)
+            self._baskets = read_frame(self._store, baskets, PRODUCT_BASKETS_FRAME)
         pairs = take_frames(self._store, element[1])[PRODUCT_PAIRS_FRAME]
         yield _BEST, frequent_pairs(pairs, self._baskets, self._rules.min_pair_baskets)
 
@@ -69,12 +66,17 @@ class DescribePairs(beam.DoFn):
     def process(
         self, _: object, pairs: Iterable[Payload], baskets: Iterable[Payload]
     ) -> Iterator[TableBatch]:
-        """Describe all pairs."""
-        rows = metrics_product_pairs(
-            _read(self._store, pairs, _BEST, BEST_PAIRS),
-            _read(self._store, baskets, PRODUCT_BASKETS_FRAME, PRODUCT_BASKETS),
-        )
-        yield "metrics_product_pairs", rows, {}
+        """Describe all pairs.
+
+        Raises:
+            RunError: The engine has lost a side input: what has pairs has baskets.
+        """
+        best = collect_frames(self._store, pairs).get(_BEST)
+        if best is None:
+            yield METRICS_PRODUCT_PAIRS.name, METRICS_PRODUCT_PAIRS.empty_frame(), {}
+            return
+        of_all = read_frame(self._store, baskets, PRODUCT_BASKETS_FRAME)
+        yield METRICS_PRODUCT_PAIRS.name, metrics_product_pairs(best, of_all), {}
 
 
 class BuildProductPairs(beam.PTransform[Any, Any]):

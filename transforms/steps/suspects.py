@@ -28,6 +28,7 @@ from transforms.shuffle.combine import CombineFrames, Merge
 from transforms.shuffle.partition import GroupFrames, StoreFrames
 from transforms.shuffle.stores import FrameStore, collect_frames
 from transforms.steps.plan import Plan
+from transforms.steps.side_inputs import LOST
 
 ANSWERS: Final = "answers"
 """The name of a `COUNTED` frame of the shards that have answered."""
@@ -177,12 +178,6 @@ _MERGES: Final[Mapping[str, Merge]] = {
     "brands": _distinct,
     ANSWERS: MERGES["counts"],
 }
-
-
-LOST: Final = (
-    "the engine lost a side input, so the tables would be wrong; nothing was published. Run again; "
-    "if it happens again, choose another --runner."
-)
 
 
 class Suspects(NamedTuple):

@@ -45,11 +45,11 @@ from transforms.shuffle.stores import (
 )
 from transforms.steps import counters
 from transforms.steps.catalogue import read_catalogue
-from transforms.steps.funnels import KeepValues, read_kept_values
+from transforms.steps.funnels import KEPT_VALUES_FRAME, KeepValues
 from transforms.steps.plan import Plan
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import read_calendar
-from transforms.steps.suspects import LOST
+from transforms.steps.side_inputs import LOST, read_frame
 
 
 def failed_rows(failures: Failures) -> Iterator[NamedFrame]:
@@ -239,7 +239,7 @@ class DescribeUsers(beam.DoFn):
                 dataset_end,
                 Scoring.of(found, last=len(of_users.snapshots.dates) - 1),
                 read_catalogue(self._store, catalogue, "product_id", "category_id", "brand"),
-                read_kept_values(self._store, kept_values)
+                read_frame(self._store, kept_values, KEPT_VALUES_FRAME)
                 if self._rules.has_selling
                 else KEPT_VALUES.to_frame(),
             )

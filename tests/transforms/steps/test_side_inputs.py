@@ -2,14 +2,17 @@
 
 from datetime import date
 
+import polars as pl
 import pytest
 
 from tests.transforms.frames import events, product_codes_of
 from transforms.analytics.cleaning import ambiguous_products
+from transforms.analytics.product_pairs import PRODUCT_PAIRS
 from transforms.errors import RunError
 from transforms.rules import Rules
 from transforms.shuffle.coder import NO_FRAME
 from transforms.shuffle.stores import InlineStore
+from transforms.steps.product_pairs import PRODUCT_PAIRS_FRAME, CountPairs, DescribePairs
 from transforms.steps.progress import Progress
 from transforms.steps.sessions import ProcessSessionShards
 from transforms.steps.suspects import FindAmbiguousProducts, FindCandidateBrands, ShardCounts
@@ -100,3 +103,15 @@ def test_in_a_run_that_has_failed_nothing_else_is_said_to_be_lost():
 def test_brands_that_were_lost_fail_the_run():
     with pytest.raises(RunError, match="lost a side input"):
         process(NO_BRAND_LEFT, found_in(NO_BRAND_LEFT), [])
+
+
+def test_baskets_that_were_lost_fail_the_run():
+    pairs = pl.DataFrame([("order", 1, 2, 5)], schema=PRODUCT_PAIRS, orient="row")
+    count = CountPairs(Rules(), STORE)
+    count.start_bundle()
+    with pytest.raises(RunError, match="lost a side input"):
+        list(count.process((0, payloads(PRODUCT_PAIRS_FRAME, pairs)), []))
+    best = payloads("best_pairs", pairs.with_columns(baskets_a=5, baskets_b=5))
+    with pytest.raises(RunError, match="lost a side input"):
+        list(DescribePairs(STORE).process(None, best, []))
+    assert [rows.height for _, rows, _ in DescribePairs(STORE).process(None, [], [])] == [0]

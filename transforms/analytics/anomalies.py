@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from transforms.columnar.kernels import Flags, Integers
+
 Objects = npt.NDArray[np.object_]
 """Whole millionths; None where there is no value."""
-
-Flags = npt.NDArray[np.bool_]
 
 ONE: Final = 1_000_000
 """Millionths of one."""
@@ -52,7 +52,7 @@ class Judgement:
         is_anomaly: Whether the day is odd.
     """
 
-    baseline_days: npt.NDArray[np.int64]
+    baseline_days: Integers
     expected: Objects
     scale: Objects
     lower: Objects
@@ -62,7 +62,7 @@ class Judgement:
 
 
 def judge(
-    values: Objects, weekdays: npt.NDArray[np.int64], is_count: Flags, *, last_is_complete: bool
+    values: Objects, weekdays: Integers, is_count: Flags, *, last_is_complete: bool
 ) -> Judgement:
     """Judge every day of some series, all in the order of the days.
 
@@ -131,7 +131,7 @@ def _compare(found: Judgement, day: int, rows: Any, values: Objects) -> None:
     found.is_anomaly[rows, day] = is_odd.astype(np.bool_)
 
 
-def _medians(values: Objects, lengths: npt.NDArray[np.int64]) -> Objects:
+def _medians(values: Objects, lengths: Integers) -> Objects:
     """The median of each row's numbers, which are so many, beside infinities."""
     in_order, rows = np.sort(values, axis=1), np.arange(len(values))
     middle: Objects = in_order[rows, (lengths - 1) // 2] + in_order[rows, lengths // 2]

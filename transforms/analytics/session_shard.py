@@ -104,22 +104,24 @@ def session_shard(
     described = encoded_columns(kept[PRODUCT_CODE].to_numpy())
     cut = sessionize(cleaned, described["product_id"], rules.session_timeout_seconds)
     bought = ordered_purchases(cut, described["product_id"], rules.order_gap_seconds)
+    orders = find_orders(cut, bought)
     ids = event_ids(cut.events, cut.user_sessions)
     partials = dict(partials_of(Source.SESSIONS, cut, rules))
     of_selling: Frames = {}
+    baskets = None
     if rules.has_selling:
-        baskets = basket_events(cut, bought, shard)
+        baskets = count_baskets(bought)
+        in_baskets = basket_events(cut, bought, shard)
         told = session_funnels(cut, described, ids, rules.funnels, rules.session_timeout_seconds)
         partials |= dict(partials_of(Source.FUNNELS, told.counts, rules))
         of_selling = {
-            "basket_events": baskets,
-            "cart_sessions": cart_sessions(cut, baskets),
+            "basket_events": in_baskets,
+            "cart_sessions": cart_sessions(cut, in_baskets),
             "user_levels": told.user_levels,
             "attempts": told.attempts,
         }
     if rules.has_user_funnels:
         of_selling["funnel_events"] = funnel_events(cut, described, ids, rules.funnels)
-    orders = find_orders(cut, bought)
     return SessionShard(
         [event_table(cut, described, ids), session_table(cut)],
         {
@@ -138,7 +140,7 @@ def session_shard(
             "multi_brand_product": cleaned.multi_brand_product,
             "missing_session": cleaned.missing_session,
         },
-        count_baskets(bought) if rules.has_selling else None,
+        baskets,
     )
 
 

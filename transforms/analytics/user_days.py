@@ -216,7 +216,7 @@ PURCHASE_HISTORIES: Final = pl.Schema(
         "revenues": pl.List(MONEY),
     }
 )
-"""A row per user with a purchase: its purchase days, in order, and the revenue of each."""
+"""A row per user with a purchase: its segment; its purchase days, in order; the revenue of each."""
 
 
 def purchase_histories(days: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:

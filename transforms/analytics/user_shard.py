@@ -98,8 +98,8 @@ class CombinedShard:
 
     Attributes:
         users: `combine_users`.
-        days: The `HISTORY_DAYS` of `combine_user_days`; only those with a purchase where no history
-            is made.
+        days: The `HISTORY_DAYS` of `combine_user_days` that describing users takes: all for their
+            history, those with a purchase for lifetime value.
         states: What its buyers had bought, at every snapshot.
         funnels: `levels_of_users` and `attempts_of_users` of funnels that follow users.
         tables: Rows of fct_orders and fct_user_days.
@@ -139,13 +139,20 @@ def combine_shard(frames: Mapping[str, pl.DataFrame], facts: UserFacts) -> Combi
         funnels = {"levels_of_users": told.user_levels, "attempts_of_users": told.attempts}
     return CombinedShard(
         users,
-        (days if rules.has_history else days.filter(pl.col("purchases") > 0)).select(HISTORY_DAYS),
+        _days_to_describe(days, rules),
         purchase_states(days, facts.snapshots.dates, rules.frequency_unit),
         funnels,
         tables,
         partials,
         {("fct_sessions", "user_in_dim_users"): users_without_events(users, sessions)},
     )
+
+
+def _days_to_describe(days: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    days = days.select(HISTORY_DAYS)
+    if rules.has_history:
+        return days
+    return days.filter(pl.col("purchases") > 0) if rules.has_clv else days.clear()
 
 
 def user_totals(users: pl.DataFrame) -> pl.DataFrame:

@@ -133,14 +133,9 @@ def require_passed(quality: pl.DataFrame) -> None:
     Raises:
         RunError: Names every such check.
     """
-    failed = quality.filter(~pl.col("passed") & (pl.col("severity") == Severity.ERROR.value))
-    if failed.height:
-        lines = "\n".join(
-            f"  {table}: {check} ({rows:,} rows)"
-            for table, check, rows in failed.select(
-                "table_name", "check_name", "failing_rows"
-            ).iter_rows()
-        )
+    failed = _failed(quality.filter(pl.col("severity") == Severity.ERROR.value))
+    if failed:
+        lines = "\n".join(f"  {table}: {check} ({rows:,} rows)" for table, check, rows in failed)
         raise RunError(
             f"the audit failed, so nothing was published; the last good tables stay:\n{lines}\n"
             "This is a fault of the program, not of the input: please report it with these lines."
@@ -153,15 +148,16 @@ def require_no_warnings(quality: pl.DataFrame) -> None:
     Raises:
         RunError: Names every warning, in one line.
     """
-    failed = quality.filter(~pl.col("passed")).sort("table_name", "check_name")
-    if failed.height:
-        warnings = ", ".join(
-            f"{table}: {check} ({rows:,})"
-            for table, check, rows in failed.select(
-                "table_name", "check_name", "failing_rows"
-            ).iter_rows()
-        )
+    failed = _failed(quality.sort("table_name", "check_name"))
+    if failed:
+        warnings = ", ".join(f"{table}: {check} ({rows:,})" for table, check, rows in failed)
         raise RunError(
             f"there are warnings, and --fail_on_warnings is given, so nothing was published; "
             f"the last good tables stay: {warnings}"
         )
+
+
+def _failed(quality: pl.DataFrame) -> list[tuple[str, str, int]]:
+    """Table, check and failing rows of the checks that have failed."""
+    failed = quality.filter(~pl.col("passed"))
+    return failed.select("table_name", "check_name", "failing_rows").rows()

@@ -117,10 +117,7 @@ class CombineUsers(beam.DoFn):
             yield TaggedOutput(self.SAMPLES, payload)
         for payload in store_frames(self._store, {"states": combined.states.rows}):
             yield TaggedOutput(self.STATES, payload)
-        kept = {"users": combined.users}
-        if self._rules.has_history or self._rules.has_clv:
-            kept["days"] = combined.days
-        kept |= combined.funnels
+        kept = {"users": combined.users, "days": combined.days} | combined.funnels
         for payload in store_frames(self._store, kept):
             yield shard, payload
 
